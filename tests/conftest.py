@@ -1,0 +1,48 @@
+"""What holds for every test: a clean environment, and tools that may be missing on a laptop but not in CI.
+
+`@pytest.mark.needs("strace", "root")` names programs, or the privilege, that a test cannot do without.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+# What a launcher around the tests has set must not reach the launchers and workers inside them.
+_FOREIGN: Final = ("RELIGHT_", "PET_", "TORCHELASTIC_", "MASTER_", "SLURM_")
+_FOREIGN_NAMES: Final = {"RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"}
+
+_DEBIAN_PACKAGE: Final = {"ip": "iproute2", "mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs", "ps": "procps"}
+
+
+def in_ci() -> bool:
+    return bool(os.environ.get("CI"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*names): programs, or 'root', that a test cannot do without")
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN) or name in _FOREIGN_NAMES:
+            del os.environ[name]
+    # `relight` and the tools are found however pytest was started.
+    os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    needed = [name for mark in item.iter_markers("needs") for name in mark.args]
+    absent = [reason for name in needed if (reason := _absence(name))]
+    if absent and in_ci():
+        pytest.fail(f"{'; '.join(absent)}; in CI that is a failure: .ci/run installs what is needed", pytrace=False)
+    if absent:
+        pytest.skip("; ".join(absent))
+
+
+def _absence(name: str) -> str:
+    if name == "root":
+        return "" if os.geteuid() == 0 else "needs root"
+    return "" if shutil.which(name) else f"needs {name} (Debian package {_DEBIAN_PACKAGE.get(name, name)})"
