@@ -1,0 +1,151 @@
+"""What can be configured, its defaults and its limits. Each option's meaning and unit stand in `reference.yaml`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+)
+
+from . import errors
+from .every import Every
+
+_TASK: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SECTIONS: Final = ("task_args", "train", "data", "checkpoint", "storage", "restart", "preemption", "launch", "log")
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("expected up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit")
+    return value
+
+
+def _task(value: str) -> str:
+    if not _TASK.fullmatch(value):
+        raise ValueError("expected module:Class, for example relight.workers.tasks.digits:Digits")
+    return value
+
+
+def _url(value: str) -> str:
+    if not value.strip():
+        raise ValueError("expected a directory or a URL")
+    if errors.PASSWORD.search(value):
+        raise ValueError(
+            "expected a URL without a password, which would end up in logs and in the run's own files; "
+            "leave credentials to the environment"
+        )
+    return value
+
+
+def _trace(value: str) -> str:
+    if "{rank}" not in value:
+        raise ValueError("expected a path with {rank} in it, or all ranks would write one file")
+    return value
+
+
+def _nproc(value: object) -> object:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("expected auto or a whole number of at least 1")
+
+
+Count = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+PositiveAmount = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants")
+
+
+class TrainConfig(_Section):
+    epochs: Positive = 5
+    steps: Positive | None = None
+    batch_size: Positive = 64
+    lr: PositiveAmount = 0.001
+    seed: Seed = 0
+    deterministic: StrictBool = True
+
+
+class DataConfig(_Section):
+    num_workers: Count = 0
+    drop_last: StrictBool = False
+
+
+class CheckpointConfig(_Section):
+    every: Every = Every(steps=50)
+    keep_last: Positive = 3
+    save_deadline_s: PositiveAmount = 300.0
+    max_failed_saves: Positive = 5
+
+
+class StorageConfig(_Section):
+    url: Annotated[StrictStr, AfterValidator(_url)]
+
+
+class RestartConfig(_Section):
+    max_without_progress: Count = 5
+    backoff_s: Amount = 1.0
+    backoff_max_s: Amount = 60.0
+
+    @field_validator("backoff_max_s")
+    @classmethod
+    def _not_below_the_first(cls, value: float, info: ValidationInfo) -> float:
+        first = info.data.get("backoff_s", 0.0)
+        if value < first:
+            raise ValueError(f"expected backoff_s ({first:g}) or more")
+        return value
+
+
+class PreemptionConfig(_Section):
+    deadline_s: PositiveAmount = 60.0
+
+
+class LaunchConfig(_Section):
+    nproc_per_node: Annotated[Literal["auto"] | int, BeforeValidator(_nproc)] = "auto"
+
+
+class LogConfig(_Section):
+    every: Positive = 1
+    trace: Annotated[StrictStr, AfterValidator(_trace)] | None = None
+
+
+class Config(_Section):
+    """A whole run. Frozen; as JSON it goes to the workers (`model_dump_json`, `model_validate_json`)."""
+
+    name: Annotated[StrictStr, AfterValidator(_name)]
+    task: Annotated[StrictStr, AfterValidator(_task)]
+    task_args: dict[str, JsonValue] = {}
+    train: TrainConfig = TrainConfig()
+    data: DataConfig = DataConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    storage: StorageConfig
+    restart: RestartConfig = RestartConfig()
+    preemption: PreemptionConfig = PreemptionConfig()
+    launch: LaunchConfig = LaunchConfig()
+    log: LogConfig = LogConfig()
+
+    @field_validator(*_SECTIONS, mode="before")
+    @classmethod
+    def _empty_section(cls, value: object) -> object:
+        """A section whose lines are all commented out is an empty one, not an error."""
+        return {} if value is None else value
+
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """What makes a run this run: its storage refuses a run with another identity."""
+        return {"name": self.name, "task": self.task, "seed": self.train.seed}
