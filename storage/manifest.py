@@ -1,0 +1,98 @@
+"""The manifest: the one file whose presence makes a checkpoint exist."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from .backends.base import Backend
+from .layout import AttemptId, shard_name
+from .sealed import parse_record, read_limited, seal
+
+
+def _spelled_out(value: Any) -> Any:
+    """JSON has no infinities; a loss may be one."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Hex128 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Count = Annotated[int, Field(ge=0)]
+Number = Annotated[float | Literal["nan", "inf", "-inf"], BeforeValidator(_spelled_out)]
+
+
+class Record(BaseModel):
+    """Common rules of the small documents in storage: frozen, and nothing in them that we do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def to_bytes(self) -> bytes:
+        return seal(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, key: str) -> Self:
+        """Raises `Damaged` unless `raw` is exactly what `to_bytes` wrote and every field fits."""
+        return parse_record(cls, raw, key)
+
+    @classmethod
+    def load(cls, backend: Backend, key: str) -> Self:
+        """The record under `key`; raises `NotFound` or `Damaged`."""
+        return cls.from_bytes(read_limited(backend, key), key)
+
+
+class Progress(Record):
+    """Where training stood. `epoch` counts from 0; `samples` are global samples consumed in that epoch."""
+
+    epoch: Count
+    step: Count
+    samples: Count
+    loss: Number | None = None
+    metrics: dict[str, Number] = {}
+
+
+class ShardEntry(Record):
+    """One rank's file: its size in bytes and the root of its block checksums (the blocks are in the receipt)."""
+
+    rank: Count
+    size: Count
+    root: Hex128
+
+
+class Manifest(Record):
+    """What was committed. `token` is the writer's: it tells our own commit from another's after a lost reply."""
+
+    format: Literal["relight-checkpoint/1"] = "relight-checkpoint/1"
+    run: str
+    step: Count
+    generation: Count
+    attempt: Count
+    nonce: Annotated[str, Field(pattern=r"^[0-9a-f]{6}$")]
+    token: str
+    saved_at: str
+    """UTC, for people; nothing is decided by it."""
+    progress: Progress
+    shards: tuple[ShardEntry, ...]
+
+    @model_validator(mode="after")
+    def _every_rank_once(self) -> Self:
+        if not self.shards or [entry.rank for entry in self.shards] != list(range(len(self.shards))):
+            message = "shards must list the ranks 0, 1, 2, ... once each"
+            raise ValueError(message)
+        return self
+
+    @property
+    def id(self) -> AttemptId:
+        return AttemptId(self.step, self.generation, self.attempt, self.nonce)
+
+    @property
+    def world_size(self) -> int:
+        return len(self.shards)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all shards."""
+        return sum(entry.size for entry in self.shards)
+
+    def shard_key(self, rank: int) -> str:
+        return self.id.folder + shard_name(rank, self.world_size)

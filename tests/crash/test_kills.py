@@ -1,0 +1,128 @@
+"""Real processes, ended by a real SIGKILL or met by a real EIO at every single system call that changes the storage."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from relight.storage import sweep
+from relight.storage.backends.local import LocalBackend
+from relight.storage.catalog import Catalog, Standing
+from relight.storage.digest import digest
+from relight.storage.verify import verify
+from relight.tests.crash.checking import expected_digest
+from relight.tests.crash.one_save import KEEP_LAST, STEP
+from relight.tests.storage.checkpoints import attempt_id, save, steps
+
+pytestmark = pytest.mark.needs("strace", "root")  # Attaching to a process that is no child of ours takes root.
+
+CALLS = "fsync,link,linkat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir"
+
+
+@dataclass
+class Savers:
+    """Processes that are ready to save, each under strace from its first step."""
+
+    server: subprocess.Popen[str]
+
+    def run(self, root: Path, strace: list[str]) -> str:
+        """How the save ended, and nothing else of it is left running."""
+        child = self._ask(str(root))
+        tracer = subprocess.Popen(["strace", "-p", child, *strace], stderr=subprocess.PIPE, text=True)
+        assert tracer.stderr is not None
+        assert "attached" in tracer.stderr.readline()
+        ended = self._ask("go")
+        tracer.communicate(timeout=20)
+        return ended
+
+    def _ask(self, line: str) -> str:
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        print(line, file=self.server.stdin, flush=True)
+        return self.server.stdout.readline().strip()
+
+
+@pytest.fixture(scope="module")
+def savers() -> Iterator[Savers]:
+    command = [sys.executable, "-m", "relight.tests.crash.one_save"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        yield Savers(server)
+        assert server.stdin is not None
+        server.stdin.close()
+        assert server.wait(20) == 0
+
+
+@pytest.fixture
+def prepared(in_memory: Path) -> Path:
+    """A run with two checkpoints, the older of which the save's retention lets go."""
+    backend = LocalBackend(in_memory / "prepared")
+    for step in (5, 10):
+        save(backend, attempt_id(step))
+    return in_memory / "prepared"
+
+
+@pytest.mark.parametrize(
+    ("fault", "endings"), [("signal=KILL", {"killed"}), ("error=EIO", {"committed", "failed"})], ids=["SIGKILL", "EIO"]
+)
+def test_a_fault_at_any_system_call_of_a_save_loses_nothing(
+    savers: Savers, prepared: Path, capsys: pytest.CaptureFixture[str], fault: str, endings: set[str]
+) -> None:
+    began = time.monotonic()
+    counts = _count(savers, prepared)
+    assert counts["fsync"] > 15
+    assert counts["link"] + counts["linkat"] == 5
+    found: Counter[str] = Counter()
+    for call, count in sorted(counts.items()):
+        for number in range(1, count + 1):
+            root = prepared.parent / f"{call}-{number}"
+            shutil.copytree(prepared, root)
+            inject = f"inject={call}:{fault}:when={number}"
+            ended = savers.run(root, ["-e", f"trace={call}", "-e", inject, "-o", os.devnull])
+            found[ended.split()[0]] += 1
+            _check(root, f"{call} {number}: {ended}", ended)
+            shutil.rmtree(root)
+    with capsys.disabled():
+        places = ", ".join(f"{count} {call}" for call, count in sorted(counts.items()))
+        print(f"\n{fault} at each of {places}: {dict(found)}, 0 lost; {time.monotonic() - began:.1f} s")
+    assert set(found) == endings
+
+
+def _count(savers: Savers, prepared: Path) -> Counter[str]:
+    root, log = prepared.parent / "counted", prepared.parent / "trace"
+    shutil.copytree(prepared, root)
+    ended = savers.run(root, ["-e", f"trace={CALLS}", "-o", str(log)])
+    assert ended == "committed"
+    assert steps(LocalBackend(root)) == [STEP, 10]
+    return Counter(re.findall(r"^(\w+)\(", log.read_text(), re.MULTILINE))
+
+
+def _check(root: Path, what: str, ended: str) -> None:
+    backend = LocalBackend(root)
+    listing = list(Catalog(backend).listing())
+    assert Standing.DAMAGED not in {listed.standing for listed in listing}, what
+    committed = [listed.manifest for listed in listing if listed.standing is Standing.COMMITTED]
+    for manifest in committed:
+        assert manifest is not None
+        assert verify(backend, manifest) == [], what
+        assert digest(backend, manifest) == expected_digest(manifest.step), what
+    there = steps(backend)
+    assert 10 in there, what
+    assert STEP in there or ended != "committed", what
+    assert STEP not in there or not ended.startswith("failed"), what
+    now = attempt_id(30, attempt=2)
+    save(backend, now)
+    sweep.tidy(backend, now, keep_last=KEEP_LAST)
+    assert {path.name for path in (root / "checkpoints").iterdir()} == {
+        now.name,
+        attempt_id(max(step for step in there)).name,
+    }, what
