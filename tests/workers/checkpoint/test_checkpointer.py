@@ -1,0 +1,314 @@
+"""The library door, in a single process: what is saved comes back, what cannot be is refused, trouble stops nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from relight.configs.heartbeat import Phase, read_beat
+from relight.configs.protocol import ENV_RUN_DIR, ExitCode
+from relight.storage.backends.open import open_backend
+from relight.storage.catalog import Catalog
+from relight.storage.verify import verify
+from relight.workers.checkpoint.checkpointer import Checkpointer, CheckpointSettings
+from relight.workers.errors import NotCaptured, SavesKeepFailing, StateMismatch, StorageRefused, StorageTrouble
+from relight.workers.sampler import GlobalBatchSampler
+from relight.workers.signals import StopFlag
+
+
+class Job:
+    """A small training with everything that has a state."""
+
+    def __init__(self, url: Path | str, *, width: int = 8, **settings: Any) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Dropout(0.5), nn.Linear(width, 1))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
+        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, milestones=[3, 5])
+        data = TensorDataset(torch.randn(40, 4, generator=torch.Generator().manual_seed(1)))
+        sampler = GlobalBatchSampler(len(data), batch_size=8, rank=0, world_size=1, seed=3)
+        self.loader = DataLoader(data, batch_sampler=sampler, generator=torch.Generator())
+        self.stop = StopFlag()
+        self.checkpointer = Checkpointer(
+            str(url),
+            model=self.model,
+            optimizer=self.optimizer,
+            scheduler=self.scheduler,
+            loader=self.loader,
+            settings=CheckpointSettings(**{"every": 4, **settings}),
+            stop=self.stop,
+        )
+        self.losses: dict[int, float] = {}
+
+    def train(self, epochs: int = 2, until: int = 10**9) -> Job:
+        """To the end, or leave everything at step `until` as a crash would."""
+        progress = self.checkpointer.restore()
+        for _ in progress.epochs(epochs):
+            for (points,) in self.loader:
+                loss = self.step(points)
+                stopped = self.checkpointer.step(loss=loss)
+                self.losses[progress.step] = float(loss)
+                if stopped or progress.step >= until:
+                    return self
+        return self
+
+    def step(self, points: torch.Tensor) -> torch.Tensor:
+        self.optimizer.zero_grad()
+        # Draws from all three generators, besides the dropout.
+        noise = random.random() + float(np.random.random()) + torch.rand(())  # noqa: NPY002
+        loss: torch.Tensor = (self.model(points) * noise).square().mean()
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        return loss.detach()
+
+
+def manifests(url: Path) -> list[Any]:
+    return [checkpoint.manifest for checkpoint in Catalog(open_backend(str(url))).committed()]
+
+
+def test_a_crashed_run_goes_on_bit_by_bit(tmp_path: Path) -> None:
+    random.seed(1), np.random.seed(1)  # noqa: NPY002
+    whole = Job(tmp_path / "whole").train()
+    random.seed(1), np.random.seed(1)  # noqa: NPY002
+    crashed = Job(tmp_path / "crashed").train(until=7)
+    crashed.checkpointer._saver.close()  # type: ignore[union-attr]  # the crash comes after the save of step 4
+    random.seed(99), np.random.seed(99)  # noqa: NPY002
+    resumed = Job(tmp_path / "crashed").train()
+    assert min(resumed.losses) == 5
+    assert {**crashed.losses, **resumed.losses} == whole.losses
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_the_end_of_the_epochs_is_a_committed_checkpoint(tmp_path: Path) -> None:
+    Job(tmp_path / "run", every=1000).train()
+    (manifest,) = manifests(tmp_path / "run")
+    assert (manifest.step, manifest.progress.epoch, manifest.progress.samples) == (10, 2, 0)
+    assert verify(open_backend(str(tmp_path / "run")), manifest) == []
+
+
+def test_a_finished_run_that_is_started_again_has_nothing_left_to_do(tmp_path: Path) -> None:
+    Job(tmp_path / "run").train()
+    before = manifests(tmp_path / "run")
+    assert Job(tmp_path / "run").train().losses == {}
+    assert manifests(tmp_path / "run") == before
+
+
+def test_a_stop_saves_the_step_it_is_at_and_says_run_me_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = Job(tmp_path / "run", every=1000)
+    with job.stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        job.train()
+    assert job.checkpointer.exit_code == ExitCode.PREEMPTED
+    (manifest,) = manifests(tmp_path / "run")
+    # The flag was up at the first step, was voted on after it, and is acted on after the second.
+    assert manifest.step == max(job.losses) == 2
+    assert "told to stop: saved step 2. Run the same command again to go on" in capsys.readouterr().err
+    assert min(Job(tmp_path / "run").train().losses) == 3
+
+
+def test_a_failed_save_stops_nothing_and_the_next_one_is_tried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = tmp_path / "run"
+    job = Job(url, every=2)
+    job.checkpointer.restore()
+    (url / "checkpoints").write_text("in the way")
+    steps_with_trouble(job, 4)
+    (url / "checkpoints").unlink()
+    steps_with_trouble(job, 4)
+    job.checkpointer.finish()
+    assert manifests(url)[0].step == 8
+    failures = [line for line in capsys.readouterr().err.splitlines() if "the save of step" in line]
+    assert failures
+    assert all("Training goes on" in line and "checkpoints" in line for line in failures), failures
+
+
+def steps_with_trouble(job: Job, count: int) -> None:
+    """Steps, each of which waits for the save under way, so that every save that is due is made."""
+    for _ in range(count):
+        job.checkpointer.step(loss=1.0)
+        job.checkpointer._saver.wait(10)  # type: ignore[union-attr]
+
+
+def test_too_many_failed_saves_in_a_row_stop_the_run_with_the_reason(tmp_path: Path) -> None:
+    url = tmp_path / "run"
+    job = Job(url, every=1, max_failed_saves=3)
+    job.checkpointer.restore()
+    (url / "checkpoints").write_text("in the way")
+    with pytest.raises(SavesKeepFailing) as caught:
+        steps_with_trouble(job, 12)
+    assert str(caught.value).startswith("3 saves in a row have failed, the last one at step ")
+    assert "checkpoints" in str(caught.value)
+    assert caught.value.exit_code == ExitCode.GAVE_UP
+
+
+def test_a_final_save_that_fails_is_an_error_that_says_why(tmp_path: Path) -> None:
+    url = tmp_path / "run"
+    job = Job(url, every=1000)
+    job.checkpointer.restore()
+    job.checkpointer.step(loss=1.0)
+    (url / "checkpoints").write_text("in the way")
+    with pytest.raises(StorageTrouble) as caught:
+        job.checkpointer.finish()
+    assert str(caught.value).startswith("the final checkpoint of step 1 could not be saved: cannot ")
+    assert caught.value.exit_code == ExitCode.FAILED
+
+
+def test_retention_never_deletes_what_the_run_resumed_from(tmp_path: Path) -> None:
+    url = tmp_path / "run"
+    Job(url, every=3).train(until=5).checkpointer._saver.close()  # type: ignore[union-attr]
+    job = Job(url, every=1, keep_last=1)
+    job.checkpointer.restore()
+    steps_with_trouble(job, 4)
+    newest, resumed_from = [manifest.step for manifest in manifests(url)]
+    assert newest > resumed_from == 3
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    Job(tmp_path / "run").train(until=6).checkpointer._saver.close()  # type: ignore[union-attr]
+    return tmp_path / "run"
+
+
+def test_another_shape_is_refused_by_name_and_nothing_is_applied(saved: Path) -> None:
+    job = Job(saved, width=9)
+    before = {name: value.clone() for name, value in job.model.state_dict().items()}
+    with pytest.raises(StateMismatch) as caught:
+        job.checkpointer.restore()
+    message = str(caught.value)
+    assert message.startswith("the checkpoint of step 4 does not fit; nothing was applied:")
+    assert "model/0.weight: shape [8, 4] in the checkpoint, [9, 4] here" in message
+    assert "choose another storage.url to start a new run" in message
+    assert caught.value.exit_code == ExitCode.BAD_CONFIG
+    assert all(torch.equal(before[name], value) for name, value in job.model.state_dict().items())
+
+
+def planted(job: Job, change: str) -> None:
+    parts = job.checkpointer._parts
+    if change == "dtype":
+        job.model.double()
+    elif change == "layer":
+        job.model.append(nn.Linear(1, 1))
+    elif change == "scheduler":
+        del parts.shared["scheduler"]  # type: ignore[attr-defined]
+    elif change == "dataset":
+        parts.shared["data"]._facts["length"] = 41  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("dtype", "model/0.weight: dtype F32 in the checkpoint, F64 here"),
+        ("layer", "model/4.weight: in this model, not in the checkpoint"),
+        ("scheduler", "scheduler: in the checkpoint, but not given here"),
+        ("dataset", "data: length is 40 in the checkpoint, 41 here"),
+    ],
+)
+def test_whatever_else_differs_is_named(saved: Path, change: str, says: str) -> None:
+    job = Job(saved)
+    planted(job, change)
+    with pytest.raises(StateMismatch) as caught:
+        job.checkpointer.restore()
+    assert says in str(caught.value)
+
+
+def test_the_storage_of_another_run_is_refused(saved: Path) -> None:
+    shutil.rmtree(saved)
+    Job(saved, identity={"name": "a"}).train(until=1)
+    with pytest.raises(StorageRefused) as caught:
+        Job(saved, identity={"name": "b"}).checkpointer.restore()
+    assert "holds another run (name=a; this one has name=b)" in str(caught.value)
+
+
+def test_a_loader_whose_position_cannot_be_saved_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    loader = DataLoader(TensorDataset(torch.ones(4)), batch_size=2)
+    with pytest.raises(NotCaptured) as caught:
+        Checkpointer(str(tmp_path), model=nn.Linear(1, 1), loader=loader)
+    assert "the position in a DataLoader cannot be saved" in str(caught.value)
+    assert "relight.GlobalBatchSampler" in str(caught.value)
+    assert "StatefulDataLoader" in str(caught.value)
+
+
+def test_extra_state_may_not_take_a_name_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(NotCaptured) as caught:
+        Checkpointer(str(tmp_path), model=nn.Linear(1, 1), extra={"model": nn.Linear(1, 1)})
+    assert "extra state may not be called model" in str(caught.value)
+
+
+def test_a_step_before_restore_says_what_is_missing(tmp_path: Path) -> None:
+    job = Job(tmp_path / "run")
+    with pytest.raises(RuntimeError) as caught:
+        job.checkpointer.step()
+    assert "call restore() before the first step" in str(caught.value)
+
+
+def test_extra_state_comes_back(tmp_path: Path) -> None:
+    class Counter:
+        def __init__(self) -> None:
+            self.value: Any = 0
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"value": self.value}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.value = state["value"]
+
+    def make(counter: Counter) -> Checkpointer:
+        return Checkpointer(str(tmp_path / "run"), model=nn.Linear(1, 1), extra={"counter": counter}, stop=StopFlag())
+
+    first, second = Counter(), Counter()
+    checkpointer = make(first)
+    checkpointer.restore()
+    first.value = {"ema": torch.arange(3), "note": ("a", 1)}
+    checkpointer.step()
+    checkpointer.finish()
+    make(second).restore()
+    assert torch.equal(second.value["ema"], torch.arange(3))
+    assert second.value["note"] == ("a", 1)
+
+
+def test_the_launcher_sees_steps_and_commits_in_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENV_RUN_DIR, str(tmp_path))
+    job = Job(tmp_path / "run", every=2)
+    job.checkpointer.restore()
+    steps_with_trouble(job, 3)
+    beat = read_beat(tmp_path, 0)
+    assert beat is not None
+    assert (beat.phase, beat.step, beat.pid) == (Phase.TRAINING, 3, os.getpid())
+    steps_with_trouble(job, 1)
+    beat = read_beat(tmp_path, 0)
+    assert beat is not None
+    assert beat.committed_step == 2
+    job.checkpointer.finish()
+    beat = read_beat(tmp_path, 0)
+    assert beat is not None
+    assert (beat.phase, beat.committed_step) == (Phase.FINISHED, 4)
+
+
+def test_the_safetensors_library_alone_reads_a_shard(saved: Path) -> None:
+    from safetensors.torch import load_file
+
+    (shard,) = saved.glob("checkpoints/step-000000000004-*/*.safetensors")
+    tensors = load_file(shard)
+    assert tensors["model/0.weight"].shape == (8, 4)
+    assert tensors["optimizer/state/0.weight/exp_avg"].dtype == torch.float32
+
+
+@pytest.fixture(autouse=True)
+def _generators() -> None:
+    """Jobs draw from the global generators."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002

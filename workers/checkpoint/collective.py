@@ -1,0 +1,67 @@
+"""Small messages between the ranks, on the main thread, as bytes and never as pickles."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+
+
+def open_control() -> dist.ProcessGroup | None:
+    """A gloo group of all ranks for words and votes; None for a single process. A collective."""
+    group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+    assert group is None or isinstance(group, dist.ProcessGroup)
+    return group
+
+
+class Circle:
+    """The ranks of a run, for the few words they exchange around a restore and at the end. One rank needs no group.
+
+    `group` is a CPU (gloo) group of all ranks; every method is called by all of them in the same order.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None) -> None:
+        self._group = group
+        self.rank = dist.get_rank(group) if group is not None else 0
+        self.size = dist.get_world_size(group) if group is not None else 1
+
+    def tell(self, message: bytes, source: int = 0) -> bytes:
+        """`source`'s message, on every rank; what the other ranks pass is not looked at."""
+        if self._group is None:
+            return message
+        length = torch.tensor([len(message)], dtype=torch.int64)
+        dist.broadcast(length, source, group=self._group)
+        payload = torch.empty(int(length.item()), dtype=torch.uint8)
+        if self.rank == source and message:
+            payload.copy_(torch.frombuffer(bytearray(message), dtype=torch.uint8))
+        if len(payload):
+            dist.broadcast(payload, source, group=self._group)
+        return payload.numpy().tobytes()
+
+    def exchange(self, message: str) -> list[str]:
+        """Every rank's message, in order of rank, on every rank."""
+        if self._group is None:
+            return [message]
+        encoded = message.encode()
+        longest = torch.tensor([len(encoded)], dtype=torch.int64)
+        dist.all_reduce(longest, dist.ReduceOp.MAX, group=self._group)
+        width = int(longest.item())
+        if width == 0:
+            return [""] * self.size
+        # NUL pads; no message of ours holds one.
+        mine = torch.frombuffer(bytearray(encoded.ljust(width, b"\0")), dtype=torch.uint8)
+        rows = [torch.empty(width, dtype=torch.uint8) for _ in range(self.size)]
+        dist.all_gather(rows, mine, group=self._group)
+        return [row.numpy().tobytes().rstrip(b"\0").decode() for row in rows]
+
+    def fill(self, buffer: memoryview, source: int) -> None:
+        """Make `buffer` (the same length everywhere) what `source` has in it."""
+        if self._group is not None and len(buffer):
+            dist.broadcast(torch.frombuffer(buffer, dtype=torch.uint8), source, group=self._group)
+
+    def mean(self, value: float) -> float:
+        """The mean over the ranks, in double precision."""
+        if self._group is None:
+            return value
+        total = torch.tensor([value], dtype=torch.float64)
+        dist.all_reduce(total, group=self._group)
+        return float(total.item()) / self.size

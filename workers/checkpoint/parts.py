@@ -1,0 +1,71 @@
+"""From the arguments of a `Checkpointer` to the parts that are captured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from ..errors import NotCaptured
+from ..sampler import GlobalBatchSampler
+from .state import Parts, Stateful
+
+_RESERVED = frozenset({"model", "optimizer", "progress", "data", "rng", "loader"})
+
+
+class DataOrder:
+    """What the order of the samples depends on: a position means nothing in another order."""
+
+    def __init__(self, sampler: GlobalBatchSampler) -> None:
+        self._facts = {"length": sampler.length, "seed": sampler.seed, "shuffle": sampler.shuffle}
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._facts)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to load: `mismatches` has found them equal."""
+
+    def mismatches(self, saved: Mapping[str, Any]) -> list[str]:
+        return [
+            f"data: {fact} is {saved.get(fact)} in the checkpoint, {value} here"
+            for fact, value in self._facts.items()
+            if saved.get(fact) != value
+        ]
+
+
+def gather_parts(
+    model: nn.Module,
+    optimizer: Optimizer | None,
+    shared: Mapping[str, Stateful | None],
+    loader: Any,
+) -> tuple[Parts, GlobalBatchSampler | None]:
+    """The parts, and the sampler whose position is the run's position in the data.
+
+    Raises:
+        NotCaptured: the loader's position cannot be known, or a name is taken.
+    """
+    given = {name: part for name, part in shared.items() if part is not None}
+    if taken := _RESERVED & given.keys():
+        message = f"extra state may not be called {', '.join(sorted(taken))}: choose another name"
+        raise NotCaptured(message)
+    sampler = _sampler_of(loader)
+    if sampler is not None:
+        given["data"] = DataOrder(sampler)
+    per_rank: dict[str, Stateful] = {}
+    if loader is not None and sampler is None:
+        if not (hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")):
+            message = (
+                f"the position in a {type(loader).__name__} cannot be saved. Give its DataLoader a "
+                "relight.GlobalBatchSampler as batch_sampler, or use a loader that has state_dict() and "
+                "load_state_dict() (torchdata's StatefulDataLoader); or pass no loader and start epochs anew on resume"
+            )
+            raise NotCaptured(message)
+        per_rank["loader"] = loader
+    return Parts(model=model, optimizer=optimizer, shared=given, per_rank=per_rank), sampler
+
+
+def _sampler_of(loader: Any) -> GlobalBatchSampler | None:
+    candidates = (loader, getattr(loader, "batch_sampler", None))
+    return next((it for it in candidates if isinstance(it, GlobalBatchSampler)), None)

@@ -1,0 +1,3 @@
+"""Tasks that ship with Relight: what to train, ready to run."""
+
+from __future__ import annotations
