@@ -1,0 +1,67 @@
+"""The launcher's private scratch directory in memory: heartbeats and failure reports of its workers.
+
+It is removed at the end, and if the launcher was killed, by the next launcher of the same user. A held lock says that
+its owner lives: unlike a process number it cannot be reused, and it holds across containers that share `/dev/shm`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+_PREFIX: Final = "relight-launcher-"
+SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # The directory made in it is private.
+
+
+@contextmanager
+def scratch_directory(parent: Path | None = None) -> Iterator[Path]:
+    """A fresh private directory under `parent` (`/dev/shm` if it can be written, else the temporary directory)."""
+    parent = parent or _default_parent()
+    _remove_stale(parent)
+    path, lock = _make(parent)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def _default_parent() -> Path:
+    return SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+
+
+def _make(parent: Path) -> tuple[Path, int]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
+        lock = _lock(path)
+        if lock is not None:
+            return path, lock
+        # Another launcher took it for stale between the two calls; it is gone: make another.
+
+
+def _lock(path: Path) -> int | None:
+    """The locked directory, or None when somebody else holds it or it is not there any more."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.exists():
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _remove_stale(parent: Path) -> None:
+    for path in parent.glob(f"{_PREFIX}*"):
+        lock = _lock(path)
+        if lock is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
