@@ -1,0 +1,97 @@
+"""A run that was killed again and again ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from pathlib import Path
+
+from relight.tests.e2e.running import Run, started
+from relight.tests.e2e.tiny_task import SAMPLES
+from relight.tests.waiting import wait_until
+
+STEPS = 64
+EPOCH_STEPS = 16
+
+
+def assert_the_same(run: Run, undisturbed: Run) -> None:
+    assert run.digest() == undisturbed.digest()
+    for rank in range(run.ranks):
+        assert run.losses(rank) == undisturbed.losses(rank)
+    assert run.samples() == undisturbed.samples()
+
+
+def test_an_undisturbed_run_sees_every_sample_of_an_epoch_exactly_once(undisturbed: Run) -> None:
+    samples = undisturbed.samples()
+    assert sorted(samples) == list(range(1, STEPS + 1))
+    for first in range(1, STEPS, EPOCH_STEPS):
+        seen = [sample for step in range(first, first + EPOCH_STEPS) for sample in samples[step]]
+        assert sorted(seen) == list(range(SAMPLES))
+
+
+def test_workers_killed_in_mid_epoch_on_rank_0_and_on_another_change_nothing(
+    undisturbed: Run, folder: Path, dice: random.Random
+) -> None:
+    kills = [[0, dice.randrange(11, 30)], [1, dice.randrange(31, 50)], [dice.randrange(2), dice.randrange(51, STEPS)]]
+    run = Run(folder, f"task_args.kill={kills}")
+    assert run.finish() == 0, run.text
+    assert all((folder / f"killed-{rank}-{step}").exists() for rank, step in kills)
+    assert run.text.count("was killed by SIGKILL") == len(kills), run.text
+    assert "resumed from step" in run.text
+    assert_the_same(run, undisturbed)
+
+
+def test_a_worker_killed_in_mid_save_leaves_no_trace(folder: Path, dice: random.Random) -> None:
+    """The state is 50 MB, so that a save takes long enough to be hit in its middle."""
+    wide = ("task_args.width=200000", "train.steps=24", "checkpoint.every=4", "data.num_workers=0")
+    reference = Run(folder / "reference", *wide)
+    assert reference.finish() == 0, reference.text
+    run = Run(folder / "killed", *wide)
+    with started(run) as process:
+        unfinished = wait_until(lambda: _unfinished(run, newer_than=8), deadline_s=120, what="a save under way")
+        os.kill(run.pid(dice.randrange(2)), signal.SIGKILL)
+        assert process.wait(240) == 0, run.text
+    assert "resumed from step" in run.text
+    assert not list(unfinished.glob("manifest.json")), "the kill came too late to hit the save"
+    assert_the_same(run, reference)
+    assert not unfinished.exists(), "what the crashed save left was not swept"
+
+
+def _unfinished(run: Run, newer_than: int) -> Path | None:
+    """The folder of a save that has begun to write and has not committed."""
+    for attempt in sorted((run.url / "checkpoints").glob("step-*"), reverse=True):
+        step = int(attempt.name.split("-")[1])
+        if step > newer_than and any(attempt.iterdir()) and not (attempt / "manifest.json").exists():
+            return attempt
+    return None
+
+
+def test_a_killed_launcher_started_again_changes_nothing(undisturbed: Run, folder: Path, dice: random.Random) -> None:
+    run = Run(folder)
+    for step in sorted(dice.sample(range(12, STEPS - 4), 2)):
+        with started(run) as process:
+            wait_until(lambda step=step: run.steps_done() >= step, deadline_s=120, what=f"step {step}")
+            process.kill()
+            process.wait()
+            wait_until(lambda: not _alive(run), deadline_s=20, what="the end of the launcher's workers")
+    assert run.finish() == 0, run.text
+    assert_the_same(run, undisturbed)
+
+
+def _alive(run: Run) -> list[int]:
+    """The ranks whose process exists."""
+    return [rank for rank in range(run.ranks) if Path(f"/proc/{run.pid(rank)}").exists()]
+
+
+def test_20_restarts_in_a_row_come_back_20_times(folder: Path, dice: random.Random) -> None:
+    steps = dice.sample(range(2, 100), 20)
+    kills = [[dice.randrange(2), step] for step in steps]
+    run = Run(folder, f"task_args.kill={kills}", "train.epochs=7", "checkpoint.every=1", "data.num_workers=0")
+    assert run.finish() == 0, run.text
+    killed = sum((folder / f"killed-{rank}-{step}").exists() for rank, step in kills)
+    print(f"{killed} workers killed, {run.text.count('resumed from step')} times resumed")
+    assert killed == 20
+    reference = Run(folder / "reference", "train.epochs=7", "checkpoint.every=1", "data.num_workers=0")
+    assert reference.finish() == 0, reference.text
+    assert_the_same(run, reference)
