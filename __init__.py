@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .workers.checkpoint.checkpointer import Checkpointer, CheckpointSettings
+    from .workers.checkpoint.checkpointer import Checkpointer
     from .workers.checkpoint.progress import Progress
+    from .workers.checkpoint.settings import CheckpointSettings
     from .workers.replay import Replayable
     from .workers.sampler import GlobalBatchSampler
     from .workers.task import Task
@@ -22,7 +23,7 @@ __all__ = ["CheckpointSettings", "Checkpointer", "GlobalBatchSampler", "Progress
 
 _HOMES = {
     "Checkpointer": "workers.checkpoint.checkpointer",
-    "CheckpointSettings": "workers.checkpoint.checkpointer",
+    "CheckpointSettings": "workers.checkpoint.settings",
     "GlobalBatchSampler": "workers.sampler",
     "Progress": "workers.checkpoint.progress",
     "Replayable": "workers.replay",

@@ -64,7 +64,8 @@ class Heartbeat:
         self.beat(Phase.STARTING, step=-1, committed_step=-1)
 
     def beat(self, phase: Phase, *, step: int, committed_step: int) -> None:
-        _LAYOUT.pack_into(self._memory, 0, _MAGIC, phase, step, committed_step, self._pid, time.monotonic_ns())
+        # Packed first and copied at once: `pack_into` would clear the buffer before it fills it piece by piece.
+        self._memory[:] = _LAYOUT.pack(_MAGIC, phase, step, committed_step, self._pid, time.monotonic_ns())
 
     def close(self) -> None:
         self._memory.close()

@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 
 from ..configs.protocol import ExitCode
 from ..configs.schema import Config
-from .checkpoint.checkpointer import Checkpointer, CheckpointSettings
+from .checkpoint.checkpointer import Checkpointer
 from .checkpoint.progress import Progress
+from .checkpoint.settings import CheckpointSettings
 from .display import Display, Moment, Plan, open_display
 from .evaluate import evaluate
 from .parallel import World, make_deterministic, seed_everything, to_device, wrap

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ import torch.distributed as dist
 from torch import nn
 from torch.optim import Optimizer
 
-from ...configs.every import Every
 from ...configs.heartbeat import Phase
 from ...configs.protocol import ExitCode
 from ...storage import generations, runs
@@ -34,26 +32,8 @@ from .parts import gather_parts
 from .progress import Progress
 from .restoring import Found, find, load_tensors
 from .saving import Lineage, Saver, SaveSettings
+from .settings import CheckpointSettings
 from .state import Stateful, capture
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointSettings:
-    """`every`: steps (50) or a time ("5m"). `identity`: what another run at the same URL would differ in.
-
-    `deadline_s`: how long a save may take. `max_failed_saves`: so many failures in a row stop the run.
-    """
-
-    every: Every | int | str = "5m"
-    keep_last: int = 3
-    deadline_s: float = 300.0
-    max_failed_saves: int = 5
-    identity: Mapping[str, str | int] = field(default_factory=dict)
-
-    @property
-    def interval(self) -> Every:
-        """Raises ValueError for an `every` that is none."""
-        return self.every if isinstance(self.every, Every) else Every.parse(self.every)
 
 
 class Checkpointer:

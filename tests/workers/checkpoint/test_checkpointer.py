@@ -1,10 +1,9 @@
-"""The library door, in a single process: what is saved comes back, what cannot be is refused, trouble stops nothing."""
+"""The library door, in a single process: what is saved comes back, and trouble stops nothing."""
 
 from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,67 +12,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from relight.configs.heartbeat import Phase, read_beat
 from relight.configs.protocol import ENV_RUN_DIR, ExitCode
 from relight.storage.backends.open import open_backend
-from relight.storage.catalog import Catalog
 from relight.storage.verify import verify
-from relight.workers.checkpoint.checkpointer import Checkpointer, CheckpointSettings
-from relight.workers.errors import NotCaptured, SavesKeepFailing, StateMismatch, StorageRefused, StorageTrouble
-from relight.workers.sampler import GlobalBatchSampler
+from relight.tests.workers.checkpoint.jobs import Job, manifests, steps_with_trouble
+from relight.workers.checkpoint.checkpointer import Checkpointer
+from relight.workers.errors import SavesKeepFailing, StorageTrouble
 from relight.workers.signals import StopFlag
-
-
-class Job:
-    """A small training with everything that has a state."""
-
-    def __init__(self, url: Path | str, *, width: int = 8, **settings: Any) -> None:
-        torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Dropout(0.5), nn.Linear(width, 1))
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
-        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, milestones=[3, 5])
-        data = TensorDataset(torch.randn(40, 4, generator=torch.Generator().manual_seed(1)))
-        sampler = GlobalBatchSampler(len(data), batch_size=8, rank=0, world_size=1, seed=3)
-        self.loader = DataLoader(data, batch_sampler=sampler, generator=torch.Generator())
-        self.stop = StopFlag()
-        self.checkpointer = Checkpointer(
-            str(url),
-            model=self.model,
-            optimizer=self.optimizer,
-            scheduler=self.scheduler,
-            loader=self.loader,
-            settings=CheckpointSettings(**{"every": 4, **settings}),
-            stop=self.stop,
-        )
-        self.losses: dict[int, float] = {}
-
-    def train(self, epochs: int = 2, until: int = 10**9) -> Job:
-        """To the end, or leave everything at step `until` as a crash would."""
-        progress = self.checkpointer.restore()
-        for _ in progress.epochs(epochs):
-            for (points,) in self.loader:
-                loss = self.step(points)
-                stopped = self.checkpointer.step(loss=loss)
-                self.losses[progress.step] = float(loss)
-                if stopped or progress.step >= until:
-                    return self
-        return self
-
-    def step(self, points: torch.Tensor) -> torch.Tensor:
-        self.optimizer.zero_grad()
-        # Draws from all three generators, besides the dropout.
-        noise = random.random() + float(np.random.random()) + torch.rand(())  # noqa: NPY002
-        loss: torch.Tensor = (self.model(points) * noise).square().mean()
-        loss.backward()
-        self.optimizer.step()
-        self.scheduler.step()
-        return loss.detach()
-
-
-def manifests(url: Path) -> list[Any]:
-    return [checkpoint.manifest for checkpoint in Catalog(open_backend(str(url))).committed()]
 
 
 def test_a_crashed_run_goes_on_bit_by_bit(tmp_path: Path) -> None:
@@ -136,13 +83,6 @@ def test_a_failed_save_stops_nothing_and_the_next_one_is_tried(
     assert all("Training goes on" in line and "checkpoints" in line for line in failures), failures
 
 
-def steps_with_trouble(job: Job, count: int) -> None:
-    """Steps, each of which waits for the save under way, so that every save that is due is made."""
-    for _ in range(count):
-        job.checkpointer.step(loss=1.0)
-        job.checkpointer._saver.wait(10)  # type: ignore[union-attr]
-
-
 def test_too_many_failed_saves_in_a_row_stop_the_run_with_the_reason(tmp_path: Path) -> None:
     url = tmp_path / "run"
     job = Job(url, every=1, max_failed_saves=3)
@@ -175,84 +115,6 @@ def test_retention_never_deletes_what_the_run_resumed_from(tmp_path: Path) -> No
     steps_with_trouble(job, 4)
     newest, resumed_from = [manifest.step for manifest in manifests(url)]
     assert newest > resumed_from == 3
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    Job(tmp_path / "run").train(until=6).checkpointer._saver.close()  # type: ignore[union-attr]
-    return tmp_path / "run"
-
-
-def test_another_shape_is_refused_by_name_and_nothing_is_applied(saved: Path) -> None:
-    job = Job(saved, width=9)
-    before = {name: value.clone() for name, value in job.model.state_dict().items()}
-    with pytest.raises(StateMismatch) as caught:
-        job.checkpointer.restore()
-    message = str(caught.value)
-    assert message.startswith("the checkpoint of step 4 does not fit; nothing was applied:")
-    assert "model/0.weight: shape [8, 4] in the checkpoint, [9, 4] here" in message
-    assert "choose another storage.url to start a new run" in message
-    assert caught.value.exit_code == ExitCode.BAD_CONFIG
-    assert all(torch.equal(before[name], value) for name, value in job.model.state_dict().items())
-
-
-def planted(job: Job, change: str) -> None:
-    parts = job.checkpointer._parts
-    if change == "dtype":
-        job.model.double()
-    elif change == "layer":
-        job.model.append(nn.Linear(1, 1))
-    elif change == "scheduler":
-        del parts.shared["scheduler"]  # type: ignore[attr-defined]
-    elif change == "dataset":
-        parts.shared["data"]._facts["length"] = 41  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ("dtype", "model/0.weight: dtype F32 in the checkpoint, F64 here"),
-        ("layer", "model/4.weight: in this model, not in the checkpoint"),
-        ("scheduler", "scheduler: in the checkpoint, but not given here"),
-        ("dataset", "data: length is 40 in the checkpoint, 41 here"),
-    ],
-)
-def test_whatever_else_differs_is_named(saved: Path, change: str, says: str) -> None:
-    job = Job(saved)
-    planted(job, change)
-    with pytest.raises(StateMismatch) as caught:
-        job.checkpointer.restore()
-    assert says in str(caught.value)
-
-
-def test_the_storage_of_another_run_is_refused(saved: Path) -> None:
-    shutil.rmtree(saved)
-    Job(saved, identity={"name": "a"}).train(until=1)
-    with pytest.raises(StorageRefused) as caught:
-        Job(saved, identity={"name": "b"}).checkpointer.restore()
-    assert "holds another run (name=a; this one has name=b)" in str(caught.value)
-
-
-def test_a_loader_whose_position_cannot_be_saved_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    loader = DataLoader(TensorDataset(torch.ones(4)), batch_size=2)
-    with pytest.raises(NotCaptured) as caught:
-        Checkpointer(str(tmp_path), model=nn.Linear(1, 1), loader=loader)
-    assert "the position in a DataLoader cannot be saved" in str(caught.value)
-    assert "relight.GlobalBatchSampler" in str(caught.value)
-    assert "StatefulDataLoader" in str(caught.value)
-
-
-def test_extra_state_may_not_take_a_name_of_ours(tmp_path: Path) -> None:
-    with pytest.raises(NotCaptured) as caught:
-        Checkpointer(str(tmp_path), model=nn.Linear(1, 1), extra={"model": nn.Linear(1, 1)})
-    assert "extra state may not be called model" in str(caught.value)
-
-
-def test_a_step_before_restore_says_what_is_missing(tmp_path: Path) -> None:
-    job = Job(tmp_path / "run")
-    with pytest.raises(RuntimeError) as caught:
-        job.checkpointer.step()
-    assert "call restore() before the first step" in str(caught.value)
 
 
 def test_extra_state_comes_back(tmp_path: Path) -> None:
@@ -305,10 +167,3 @@ def test_the_safetensors_library_alone_reads_a_shard(saved: Path) -> None:
     tensors = load_file(shard)
     assert tensors["model/0.weight"].shape == (8, 4)
     assert tensors["optimizer/state/0.weight/exp_avg"].dtype == torch.float32
-
-
-@pytest.fixture(autouse=True)
-def _generators() -> None:
-    """Jobs draw from the global generators."""
-    random.seed(0)
-    np.random.seed(0)  # noqa: NPY002

@@ -29,17 +29,23 @@ def test_the_ranks_share_the_work(saved: tuple[Path, list[Any]]) -> None:
     assert min(saved[1][0]["tensors"]) > 1
 
 
-def test_the_statistics_of_batch_norm_are_rank_0_s_as_in_ddp(saved: tuple[Path, list[Any]], tmp_path: Path) -> None:
-    url, answers = saved
+@pytest.fixture(scope="module")
+def resumed(saved: tuple[Path, list[Any]], tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What two ranks found when they resumed."""
+    directory = tmp_path_factory.mktemp("resumed")
+    shutil.copytree(saved[0], directory / "run")
+    return play(f"{SCENES}:resuming", 2, directory)
+
+
+def test_the_statistics_of_batch_norm_are_rank_0_s_as_in_ddp(saved: tuple[Path, list[Any]], resumed: list[Any]) -> None:
+    _, answers = saved
     assert answers[0]["running mean"] != answers[1]["running mean"]
-    shutil.copytree(url, tmp_path / "run")
-    for answer in play(f"{SCENES}:resuming", 2, tmp_path):
+    for answer in resumed:
         assert answer["running mean"] == answers[0]["running mean"]
 
 
-def test_every_rank_s_own_generators_go_on(saved: tuple[Path, list[Any]], tmp_path: Path) -> None:
-    shutil.copytree(saved[0], tmp_path / "run")
-    numbers = [answer["next random"] for answer in play(f"{SCENES}:resuming", 2, tmp_path)]
+def test_every_rank_s_own_generators_go_on(saved: tuple[Path, list[Any]], resumed: list[Any]) -> None:
+    numbers = [answer["next random"] for answer in resumed]
     assert numbers == [answer["next random"] for answer in saved[1]]
     assert numbers[0] != numbers[1]
 
@@ -70,17 +76,13 @@ def contents(url: Path, world_size: int) -> dict[str, bytes]:
     return {name: b"".join(rows[key] for key in sorted(rows) if key[0] == name) for name, _ in rows}
 
 
-def test_every_rank_refuses_a_model_that_does_not_fit(saved: tuple[Path, list[Any]], tmp_path: Path) -> None:
-    shutil.copytree(saved[0], tmp_path / "run")
-    first, second = play(f"{SCENES}:changed", 2, tmp_path)
-    assert first == second
-    assert "StateMismatch" in first
-    assert "model/0.weight: shape [300, 100] in the checkpoint, [301, 100] here" in first
-
-
-def test_every_rank_hears_what_only_rank_0_can_know(saved: tuple[Path, list[Any]], tmp_path: Path) -> None:
+def test_every_rank_refuses_alike(saved: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    """A model that does not fit, and what only rank 0 can know: that the storage is another run's."""
     shutil.copytree(saved[0], tmp_path / "run")
     first, second = play(f"{SCENES}:refused", 2, tmp_path)
     assert first == second
-    assert "StorageRefused" in first
-    assert "holds another run (name=worlds; this one has name=another)" in first
+    mismatch, other_run = first
+    assert "StateMismatch" in mismatch
+    assert "model/0.weight: shape [300, 100] in the checkpoint, [301, 100] here" in mismatch
+    assert "StorageRefused" in other_run
+    assert "holds another run (name=worlds; this one has name=another)" in other_run

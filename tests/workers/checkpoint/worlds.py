@@ -13,7 +13,8 @@ from relight.storage.backends.open import open_backend
 from relight.storage.catalog import Catalog
 from relight.storage.digest import digest
 from relight.storage.reading import ShardReader
-from relight.workers.checkpoint.checkpointer import Checkpointer, CheckpointSettings
+from relight.workers.checkpoint.checkpointer import Checkpointer
+from relight.workers.checkpoint.settings import CheckpointSettings
 from relight.workers.errors import WorkerError
 from relight.workers.parallel import World, wrap
 from relight.workers.signals import StopFlag
@@ -77,21 +78,16 @@ def resuming(world: World, directory: Path) -> dict[str, Any]:
     return found
 
 
-def changed(world: World, directory: Path) -> str:
-    """A model that does not fit."""
-    _, _, checkpointer = _open(directory / "run", world, width=301)
-    try:
-        checkpointer.restore()
-    except WorkerError as error:
-        return f"{type(error).__name__}: {error}"
-    return "restored"
-
-
-def refused(world: World, directory: Path) -> str:
-    """Only rank 0 can know that the storage belongs to somebody else."""
-    model = wrap(nn.Linear(1, 1), world)
+def refused(world: World, directory: Path) -> list[str]:
+    """The answers to a model that does not fit, and to another run's name."""
+    _, _, wider = _open(directory / "run", world, width=301)
     settings = CheckpointSettings(identity={"name": "another"})
-    checkpointer = Checkpointer(str(directory / "run"), model=model, settings=settings, control=world.control)
+    model = wrap(nn.Linear(1, 1), world)
+    stranger = Checkpointer(str(directory / "run"), model=model, settings=settings, control=world.control)
+    return [_refusal(wider), _refusal(stranger)]
+
+
+def _refusal(checkpointer: Checkpointer) -> str:
     try:
         checkpointer.restore()
     except WorkerError as error:
