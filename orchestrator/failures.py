@@ -67,6 +67,8 @@ class Failure:
     committed_step: int = -1
     details: str = ""
     """The traceback, or all of a message that has more than one line."""
+    message: str = ""
+    """What the rank's report says, whole."""
     signal_name: str = ""
     folded: int = 0
 
@@ -118,6 +120,7 @@ def classify(evidence: Sequence[ExitEvidence], storage_errors: frozenset[str] = 
         step=_step_of(first),
         committed_step=max((each.beat.committed_step for each in evidence if each.beat is not None), default=-1),
         details=_details(first.report),
+        message=first.report.message if first.report is not None else "",
         signal_name=_signal_name(first.returncode) if first.report is None else "",
         folded=len(failed) - 1,
     )

@@ -29,7 +29,7 @@ def check(command: Command) -> tuple[Config, Backend] | None:
     try:
         config = load(command.target, command.rest)
         backend = open_backend(config.storage.url)
-        runs.register(backend, config.identity)
+        runs.check(backend, config.identity)
     except (ConfigError, StorageError) as error:
         raise PreflightFailed(str(error)) from error
     return config, backend

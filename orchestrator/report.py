@@ -7,6 +7,9 @@ import signal
 from .failures import Failure, FailureClass
 from .policy import Restart, Stop
 
+_ANSWERS = frozenset({FailureClass.BAD_CONFIG, FailureClass.GAVE_UP})
+"""What a worker says in these cases is written for the user: which rank said it first, and where, does not matter."""
+
 
 def restarting(failure: Failure, decision: Restart, attempt: int) -> str:
     """One line: `rank 1 was killed by SIGKILL at step 37; restarting (attempt 2)`."""
@@ -16,6 +19,8 @@ def restarting(failure: Failure, decision: Restart, attempt: int) -> str:
 
 def stopping(failure: Failure, decision: Stop, host: str, attempt: int) -> str:
     """The block at a final stop: cause, place, traceback once, what was decided and why."""
+    if failure.kind in _ANSWERS and failure.message:
+        return f"{failure.message}\n(stopped with exit code {decision.exit_code.value}: {decision.reason})"
     headline = f"stopped with exit code {decision.exit_code.value}: {decision.reason}"
     if failure.kind is FailureClass.PREEMPTED:
         return headline

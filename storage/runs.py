@@ -43,6 +43,22 @@ def register(backend: Backend, identity: Identity) -> RunRecord:
     return found
 
 
+def check(backend: Backend, identity: Identity) -> None:
+    """Before anything is started: may this run use this storage? It is written to, and left as it was.
+
+    Raises:
+        OtherRun: the URL holds another run.
+        StorageUnavailable: nothing can be written there.
+    """
+    try:
+        _compare(backend, read(backend), identity)
+    except NotFound:
+        # Not registered yet: a misspelt task would then own the URL. The first worker that could build it does that.
+        probe = f"probe-{uuid.uuid4().hex}"
+        backend.put(probe, b"")
+        backend.delete(probe)
+
+
 def read(backend: Backend) -> RunRecord:
     """The run at this URL; raises `NotFound` when there is none and `Damaged` when its record cannot be trusted."""
     try:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -93,6 +94,10 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
+_settled: WeakSet[DistributedDataParallel] = WeakSet()
+"""A second backward of zeros would count every gradient twice: whoever wraps and whoever restores may both ask."""
+
+
 def settle_buckets(ddp: DistributedDataParallel) -> None:
     """Give a new DDP the gradient buckets of its second step before its first one. A collective; no-op when unneeded.
 
@@ -107,8 +112,9 @@ def settle_buckets(ddp: DistributedDataParallel) -> None:
     Gradients are left as they were; hooks on parameters see the zeros. Not settled, as zeros cannot stand in for
     their gradients: DDP with `static_graph=True`, and models with sparse embeddings.
     """
-    if ddp.find_unused_parameters or ddp.static_graph or _has_sparse_gradients(ddp.module):
+    if ddp in _settled or ddp.find_unused_parameters or ddp.static_graph or _has_sparse_gradients(ddp.module):
         return
+    _settled.add(ddp)
     parameters = [parameter for parameter in ddp.module.parameters() if parameter.requires_grad]
     kept = [parameter.grad for parameter in parameters]
     ddp.reducer.prepare_for_backward([])

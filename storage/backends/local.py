@@ -30,7 +30,7 @@ _ADVICE = {
     errno.ENOTDIR: f"a file is in the way; remove it {_ELSEWHERE}",
     errno.EEXIST: f"a file is in the way; remove it {_ELSEWHERE}",
     errno.EIO: f"the device reports an error; look at the kernel log {_ELSEWHERE}",
-    errno.ENOENT: "its folder is being removed by another process",
+    errno.ENOENT: f"its folder cannot be made, or another process removes it; {_ELSEWHERE.removeprefix('or ')}",
 }
 
 

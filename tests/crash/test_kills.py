@@ -97,6 +97,31 @@ def test_a_fault_at_any_system_call_of_a_save_loses_nothing(
     assert set(found) == endings
 
 
+def test_the_real_disk_syncs_all_that_it_should(savers: Savers, prepared: Path) -> None:
+    """The recording disk of the crash states believes the real one; here the kernel is asked."""
+    log = prepared.parent / "trace"
+    assert savers.run(prepared, ["-y", "-e", "trace=write,fsync,linkat,unlink,mkdir", "-o", str(log)]) == "committed"
+    unsynced: set[str] = set()
+    linked = 0
+    for line in log.read_text().splitlines():
+        call, _, rest = line.partition("(")
+        inside = [path for path in re.findall(r'[<"]([^>"]+)[>"]', rest) if path.startswith(str(prepared))]
+        if call == "write":
+            unsynced |= set(inside)
+        elif call == "fsync":
+            unsynced -= set(inside)
+        elif call == "linkat":
+            assert inside[0] not in unsynced, "a name was given to bytes that may be lost"
+            unsynced.add(str(Path(inside[1]).parent))
+            linked += 1
+        elif inside:
+            if Path(inside[0]).name in {"manifest.json", "receipts"}:
+                assert str(Path(inside[0]).parent) not in unsynced, f"{line} came before what it follows was durable"
+            unsynced.add(str(Path(inside[0]).parent))
+    assert linked == 5
+    assert not unsynced - {str(prepared / "checkpoints"), str(prepared / "checkpoints" / attempt_id(5).name)}
+
+
 def _count(savers: Savers, prepared: Path) -> Counter[str]:
     root, log = prepared.parent / "counted", prepared.parent / "trace"
     shutil.copytree(prepared, root)

@@ -81,6 +81,12 @@ def test_boxes_of_a_cut_tile_and_no_others_do(cut: Cut, chance: random.Random) -
         assert not tile([*cut, lost])
 
 
+def test_a_cut_that_no_single_line_makes_is_a_tiling() -> None:
+    """Five boxes like the blades of a pinwheel: each touches its neighbours in both directions."""
+    boxes = [((0, 0), (1, 2)), ((0, 2), (2, 1)), ((2, 1), (1, 2)), ((1, 0), (2, 1)), ((1, 1), (1, 1))]
+    assert tile([Piece("w", "U8", shape, (3, 3), offset) for offset, shape in boxes])
+
+
 def test_an_overlap_that_makes_up_for_a_hole_is_no_tiling() -> None:
     boxes = [((0, 0), (2, 2)), ((1, 1), (2, 2)), ((0, 2), (1, 1)), ((2, 0), (1, 1))]
     pieces = [Piece("w", "U8", shape, (3, 3), offset) for offset, shape in boxes]

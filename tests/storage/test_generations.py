@@ -109,7 +109,8 @@ def test_a_zombie_that_commits_in_the_last_moment_is_not_chosen_and_is_swept(tmp
     """It had looked for a later generation just before there was one."""
     backend = LocalBackend(tmp_path)
     start(backend, "zombie")
-    save(backend, attempt_id(10))
+    for step in (5, 10):
+        save(backend, attempt_id(step))
     heir = Generation(2, "heir", 10)
 
     class TookALongLook(LocalBackend):
@@ -124,13 +125,14 @@ def test_a_zombie_that_commits_in_the_last_moment_is_not_chosen_and_is_swept(tmp
     assert [(each.id.step, each.standing, each.reason) for each in Catalog(backend).listing()] == [
         (20, Standing.FENCED, "generation 2 resumed from an earlier step"),
         (10, Standing.COMMITTED, ""),
+        (5, Standing.COMMITTED, ""),
     ]
     assert sweep.tidy(zombie, attempt_id(20), keep_last=1) == []
-    assert steps(backend) == [10]
+    assert steps(backend) == [10, 5]
     save(backend, attempt_id(15, generation=2))
     sweep.tidy(backend, attempt_id(15, generation=2), keep_last=3)
-    assert steps(backend) == [15, 10]
-    assert [each.id.step for each in Catalog(backend).listing()] == [15, 10]
+    assert steps(backend) == [15, 10, 5]
+    assert [each.id.step for each in Catalog(backend).listing()] == [15, 10, 5]
 
 
 def test_storage_that_cannot_be_asked_stops_a_claim(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,21 @@ def test_a_store_that_cannot_be_listed_is_no_empty_store(tmp_path: Path) -> None
     with pytest.raises(StorageUnavailable) as failed:
         LocalBackend(tmp_path).list("folder/")
     assert str(failed.value).startswith(f"cannot list {tmp_path}/folder: Not a directory")
+
+
+def test_a_listing_beside_a_deletion_shows_what_is_left_and_never_fails(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path)
+    paths = [tmp_path / "folder" / f"{number:04d}" for number in range(3000)]
+    paths[0].parent.mkdir()
+    for path in paths:
+        path.touch()
+    with ThreadPoolExecutor(1) as pool:
+        deleting = pool.submit(lambda: [path.unlink() for path in paths])
+        counts = [3000]
+        while counts[-1]:
+            counts.append(len(backend.list("folder/")))
+        deleting.result()
+    assert counts == sorted(counts, reverse=True)
 
 
 def test_a_folder_that_vanishes_under_a_write_is_made_again(tmp_path: Path) -> None:

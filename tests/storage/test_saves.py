@@ -145,6 +145,7 @@ def test_a_rank_whose_receipt_may_have_been_seen_takes_nothing_back(tmp_path: Pa
 
         def sync_dir(self, path: Path) -> None:
             if self.linked:
+                self.linked = False
                 raise OSError(errno.EIO, "Input/output error")
             super().sync_dir(path)
 

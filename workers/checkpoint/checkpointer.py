@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ...configs.heartbeat import Phase
@@ -21,6 +22,7 @@ from ..agreement import Agreement, Votes
 from ..errors import StorageTrouble
 from ..notices import say
 from ..origin import origin
+from ..parallel import settle_buckets
 from ..pulse import Pulse
 from ..signals import StopFlag
 from .applying import apply, check_fits
@@ -98,6 +100,8 @@ class Checkpointer:
             StorageTrouble: the storage did not answer.
         """
         self._pulse.beat(Phase.RESTORING)
+        if isinstance(self._parts.model, DistributedDataParallel):
+            settle_buckets(self._parts.model)
         run = from_rank_zero(self._circle, self._register)
         found = find(self._backend, self._circle)
         if found is not None:

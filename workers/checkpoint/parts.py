@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from ..errors import NotCaptured
 from ..sampler import GlobalBatchSampler
@@ -53,6 +55,7 @@ def gather_parts(
     sampler = _sampler_of(loader)
     if sampler is not None:
         given["data"] = DataOrder(sampler)
+        _give_own_generator(loader)
     per_rank: dict[str, Stateful] = {}
     if loader is not None and sampler is None:
         if not (hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")):
@@ -64,6 +67,15 @@ def gather_parts(
             raise NotCaptured(message)
         per_rank["loader"] = loader
     return Parts(model=model, optimizer=optimizer, shared=given, per_rank=per_rank), sampler
+
+
+def _give_own_generator(loader: Any) -> None:
+    """Keep a DataLoader from drawing from torch's global generator, as it does each time it is iterated.
+
+    After a resume in mid-epoch it is iterated once more than in the undisturbed run, and dropout would differ.
+    """
+    if isinstance(loader, DataLoader) and loader.generator is None:
+        loader.generator = torch.Generator().manual_seed(torch.initial_seed())
 
 
 def _sampler_of(loader: Any) -> GlobalBatchSampler | None:

@@ -29,7 +29,7 @@ class Job:
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, milestones=[3, 5])
         data = TensorDataset(torch.randn(40, 4, generator=torch.Generator().manual_seed(1)))
         sampler = GlobalBatchSampler(len(data), batch_size=8, rank=0, world_size=1, seed=3)
-        self.loader = DataLoader(data, batch_sampler=sampler, generator=torch.Generator())
+        self.loader = DataLoader(data, batch_sampler=sampler)
         self.stop = StopFlag()
         self.checkpointer = Checkpointer(
             str(url),

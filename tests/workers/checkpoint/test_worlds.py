@@ -29,6 +29,10 @@ def test_the_ranks_share_the_work(saved: tuple[Path, list[Any]]) -> None:
     assert min(saved[1][0]["tensors"]) > 1
 
 
+def test_a_script_that_wraps_its_own_model_gets_steps_that_repeat(saved: tuple[Path, list[Any]]) -> None:
+    assert all(answer["buckets settled"] for answer in saved[1])
+
+
 @pytest.fixture(scope="module")
 def resumed(saved: tuple[Path, list[Any]], tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What two ranks found when they resumed."""

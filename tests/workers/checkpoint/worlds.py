@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from relight.storage.backends.open import open_backend
 from relight.storage.catalog import Catalog
@@ -16,7 +18,7 @@ from relight.storage.reading import ShardReader
 from relight.workers.checkpoint.checkpointer import Checkpointer
 from relight.workers.checkpoint.settings import CheckpointSettings
 from relight.workers.errors import WorkerError
-from relight.workers.parallel import World, wrap
+from relight.workers.parallel import World, _settled, wrap
 from relight.workers.signals import StopFlag
 
 
@@ -58,7 +60,16 @@ def saving(world: World, directory: Path) -> dict[str, Any]:
         "tensors": [len(ShardReader(backend, manifest, rank).layout().placed) for rank in range(world.world_size)],
         "running mean": model.state_dict()["module.1.running_mean"][0].item(),
         "next random": random.random(),
+        "buckets settled": _is_settled(world),
     }
+
+
+def _is_settled(world: World) -> bool:
+    """Whether a restore settles the buckets of a model that the user's script has wrapped itself."""
+    model = DistributedDataParallel(nn.Linear(1, 1))
+    before = model in _settled
+    Checkpointer(tempfile.mkdtemp(), model=model, control=world.control, stop=StopFlag()).restore()
+    return not before and model in _settled
 
 
 def resuming(world: World, directory: Path) -> dict[str, Any]:
