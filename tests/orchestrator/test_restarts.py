@@ -150,7 +150,8 @@ def test_every_decision_is_in_the_journal(launched: Launched) -> None:
 def test_a_zygote_that_is_killed_takes_its_workers_along_and_is_replaced(tmp_path: Path) -> None:
     with closing(Group(os.environ | {"OMP_NUM_THREADS": "1"})) as group:
         group.start([Spawn(0, Entry("exec", "sleep", ("1000",)), {})])
-        (pid,) = wait_until(lambda: [*group.exits(), *group.pids().values()], deadline_s=60)
+        wait_until(lambda: group.exits() or group.pids(), deadline_s=60, what="the worker's start")
+        (pid,) = group.pids().values()
         group._zygote.kill()
         wait_until(lambda: not alive(pid), what="the kernel to end its worker, without our help")
         assert [(each.rank, each.returncode) for each in wait_until(group.exits)] == [(0, -signal.SIGKILL)]

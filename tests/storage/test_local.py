@@ -92,7 +92,11 @@ def test_a_folder_with_a_foreign_file_is_left_as_it_is(tmp_path: Path) -> None:
             errno.EIO,
             "Input/output error; the device reports an error; look at the kernel log or choose another storage.url",
         ),
-        ("link", errno.ENOENT, "No such file or directory; its folder is being removed by another process"),
+        (
+            "link",
+            errno.ENOENT,
+            "No such file or directory; its folder cannot be made, or another process removes it; " + ELSEWHERE,
+        ),
         ("write_new", errno.EMFILE, "Too many open files"),
     ],
 )
@@ -135,7 +139,7 @@ def test_a_listing_beside_a_deletion_shows_what_is_left_and_never_fails(tmp_path
     for path in paths:
         path.touch()
     with ThreadPoolExecutor(1) as pool:
-        deleting = pool.submit(lambda: [path.unlink() for path in paths])
+        deleting = pool.submit(lambda: list(map(Path.unlink, paths)))
         counts = [3000]
         while counts[-1]:
             counts.append(len(backend.list("folder/")))

@@ -9,7 +9,7 @@ import pytest
 
 from relight.storage import runs
 from relight.storage.backends.local import LocalBackend
-from relight.storage.errors import Damaged, NotFound, OtherRun
+from relight.storage.errors import Damaged, NotFound, OtherRun, StorageUnavailable
 
 IDENTITY: runs.Identity = {"name": "digits", "seed": 0}
 
@@ -49,6 +49,20 @@ def test_who_names_nothing_may_continue_any_run(tmp_path: Path) -> None:
     first = runs.register(backend, IDENTITY)
     assert runs.register(backend, {}) == first
     assert runs.register(backend, {"seed": 0, "more": 1}) == first
+
+
+def test_a_check_refuses_another_run_and_unwritable_storage_and_leaves_nothing(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path / "run")
+    runs.check(backend, IDENTITY)
+    assert backend.list("") == []
+    runs.register(backend, IDENTITY)
+    runs.check(backend, IDENTITY)
+    with pytest.raises(OtherRun, match="holds another run"):
+        runs.check(backend, {"name": "other"})
+    assert [entry.key for entry in backend.list("")] == ["run.json"]
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageUnavailable, match="a file is in the way"):
+        runs.check(LocalBackend(tmp_path / "file"), IDENTITY)
 
 
 def test_a_damaged_record_is_refused_with_the_way_out(tmp_path: Path) -> None:

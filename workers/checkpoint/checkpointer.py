@@ -177,6 +177,9 @@ class Checkpointer:
                 resumed_from=resumed_from.step if resumed_from else None,
                 host=socket.gethostname(),
             )
+            if resumed_from is not None:
+                # Until the claim an old launcher that still lives may have let go of it; if so, choose again.
+                self._backend.size(resumed_from.manifest_key)
             return {"generation": generation.number, "attempt": self._origin.attempt, "token": uuid.uuid4().hex}
 
         lineage = Lineage(run=run, resumed_from=resumed_from, **from_rank_zero(self._circle, claim))

@@ -20,6 +20,7 @@ from ...storage.errors import Damaged, StorageError
 from ...storage.manifest import Manifest
 from ...storage.reading import ShardReader
 from ...storage.shards import Piece, ShardLayout, header_bytes, parse
+from ..errors import StorageTrouble
 from ..notices import say
 from .arena import Arena, box_of, tensor_at
 from .collective import Circle
@@ -52,11 +53,17 @@ def find(backend: Backend, circle: Circle) -> Found | None:
     """The newest checkpoint of which every byte is proven, or None when there is none to go on from. A collective.
 
     Every candidate that is passed over is named with the reason.
+
+    Raises:
+        StorageTrouble: on all ranks, when the storage could not be asked on one of them.
     """
     candidates = _Candidates(backend)
     while manifest := _next_candidate(candidates, circle):
-        held, problem = _read_share(backend, manifest, circle)
-        problems = [text for text in circle.exchange(problem) if text]
+        held, damage, trouble = _read_share(backend, manifest, circle)
+        if troubles := [text for text in circle.exchange(trouble) if text]:
+            # Nothing is known about these bytes. Taking an older checkpoint would rule this one out for good.
+            raise StorageTrouble("; ".join(troubles))
+        problems = [text for text in circle.exchange(damage) if text]
         if not problems:
             try:
                 return _open(manifest, held, circle)
@@ -131,8 +138,8 @@ def _next_candidate(candidates: _Candidates, circle: Circle) -> Manifest | None:
     return Manifest.model_validate_json(json.dumps(answer)) if answer else None
 
 
-def _read_share(backend: Backend, manifest: Manifest, circle: Circle) -> tuple[dict[int, memoryview], str]:
-    """This rank's shards, read and proven, or what is wrong with them."""
+def _read_share(backend: Backend, manifest: Manifest, circle: Circle) -> tuple[dict[int, memoryview], str, str]:
+    """This rank's shards, read and proven; or what is damaged about them; or why they could not be read."""
     held = {}
     try:
         for number in range(circle.rank, manifest.world_size, circle.size):
@@ -140,9 +147,11 @@ def _read_share(backend: Backend, manifest: Manifest, circle: Circle) -> tuple[d
             held[number] = Arena().reserve(reader.size)
             reader.read_into(held[number], threads=_READ_THREADS)
             _header(held[number], reader.key)  # Here its length may still be found wrong: before the vote.
+    except Damaged as error:
+        return {}, str(error), ""
     except StorageError as error:
-        return {}, str(error)
-    return held, ""
+        return {}, "", str(error)
+    return held, "", ""
 
 
 def _open(manifest: Manifest, held: dict[int, memoryview], circle: Circle) -> Found:
