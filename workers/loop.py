@@ -78,9 +78,14 @@ class Trainer:
                 if stopped:
                     return False
             self._evaluate(progress, display)
-            if progress.step >= self._total_steps:
+            if self._cut_short(progress):
                 break
         return True
+
+    def _cut_short(self, progress: Progress) -> bool:
+        """`train.steps` is reached before the last epoch is over: the epoch does not count as finished."""
+        unfinished = self._sampler.span(progress.samples) > 0 or progress.epoch + 1 < self._config.train.epochs
+        return progress.step >= self._total_steps and unfinished
 
     def _step(self, batch: Any, weight: float) -> torch.Tensor:
         """One optimizer step; returns this rank's loss, weighted so that the mean over the ranks is the batch's."""
