@@ -74,7 +74,7 @@ def resolve(command: Command, config: Config | None, environment: Mapping[str, s
         UsageError: a value that cannot be, in one line.
     """
     # Our own scan found the target; the parser gets a word in its place, so that it takes nothing else for it.
-    flags = torchrun.get_args_parser().parse_args([*command.flags, _NO_MATTER])
+    flags = _parser(environment).parse_args([*command.flags, _NO_MATTER])
     meeting, address, port = _meeting(flags)
     restarts = _explicit_restarts(command, flags, environment)
     return LaunchSpec(
@@ -101,6 +101,18 @@ def _entry(command: Command) -> Entry:
     if command.kind is Target.CONFIG:
         return Entry("call", WORKER_ENTRY)
     return Entry(command.kind.value, command.target, command.rest)
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    """torchrun's own, whatever torch's age: what newer ones know or have mended holds for older ones too."""
+    parser = torchrun.get_args_parser()
+    if "PET_MASTER_PORT" not in environment:
+        # Older ones default to 29500, which two runs on one host cannot both have.
+        parser.set_defaults(master_port=None)
+    if "--shutdown-timeout" not in parser.format_help():
+        given = environment.get("PET_SHUTDOWN_TIMEOUT")
+        parser.add_argument("--shutdown-timeout", "--shutdown_timeout", type=int, default=given)
+    return parser
 
 
 def _is_given(command: Command, environment: Mapping[str, str], name: str) -> bool:
@@ -192,9 +204,8 @@ def _streams(flags: argparse.Namespace) -> Streams:
 
 
 def _deadline_s(flags: argparse.Namespace, config: Config | None) -> float:
-    given = getattr(flags, "shutdown_timeout", None)
-    if given is not None:
-        return float(given)
+    if flags.shutdown_timeout is not None:
+        return float(flags.shutdown_timeout)
     return config.preemption.deadline_s if config is not None else SCRIPT_DEADLINE_S
 
 

@@ -37,10 +37,14 @@ def test_a_config_brings_its_own_numbers() -> None:
 
 
 def test_a_flag_wins_over_the_config() -> None:
-    spec = spec_of_config("--nproc-per-node=1", "--max-restarts=9", "--shutdown-timeout=3")
-    assert (spec.processes, spec.preemption_deadline_s) == (1, 3)
+    spec = spec_of_config("--nproc-per-node=1", "--max-restarts=9")
+    assert spec.processes == 1
     assert spec.settings == Settings(2, 1.0, 60.0, max_restarts=9)
     assert spec.job.max_restarts == 9
+
+
+def test_the_shutdown_timeout_is_the_deadline_of_a_preemption_with_every_torch() -> None:
+    assert spec_of_config("--shutdown-timeout=3").preemption_deadline_s == 3
 
 
 def test_auto_is_two_workers_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
