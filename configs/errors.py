@@ -18,6 +18,8 @@ _MISSING: Final = {
     "with task and train.seed it identifies the run in its storage.",
     "task": "A task is a class that supplies model, data, optimizer and loss. Name it as module:Class, "
     "for example `task: relight.workers.tasks.digits:Digits`.",
+    "checkpoint.keep_best.metric": "Name the metric to compare by, "
+    "for example `keep_best: {metric: accuracy, mode: max, count: 1}`.",
     "storage": "Say where the run lives, for example `storage: {url: runs/digits}`.",
     "storage.url": "Say where the run lives: a directory or a URL, for example `url: runs/digits`.",
 }

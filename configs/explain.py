@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from pydantic import BaseModel
 
@@ -28,8 +28,11 @@ _EXPECTED: Final = {
     "greater_than_equal": "expected {ge:g} or more",
     "int_type": "expected a whole number",
     "less_than": "expected less than {lt}",
+    "literal_error": "expected {expected}",
     "model_type": "expected a section of `key: value`",
+    "string_too_short": "expected text",
     "string_type": "expected text",
+    "tuple_type": "expected a list, for example [1000, 2000]",
     "value_error": "{error}",
 }
 
@@ -61,9 +64,10 @@ def sections() -> dict[KeyPath, type[BaseModel]]:
 def _sections(path: KeyPath, model: type[BaseModel]) -> Iterator[tuple[KeyPath, type[BaseModel]]]:
     yield path, model
     for name, option in model.model_fields.items():
-        inner: Any = option.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _sections((*path, name), inner)
+        # A section may be left out as a whole: `Section | None`.
+        for inner in (option.annotation, *get_args(option.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _sections((*path, name), inner)
 
 
 def _nearest(path: KeyPath, section: type[BaseModel]) -> str | None:

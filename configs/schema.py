@@ -86,15 +86,25 @@ class DataConfig(_Section):
     drop_last: StrictBool = False
 
 
+class KeepBestConfig(_Section):
+    metric: Annotated[StrictStr, Field(min_length=1)]
+    mode: Literal["min", "max"] = "max"
+    count: Positive = 1
+
+
 class CheckpointConfig(_Section):
     every: Every = Every(steps=50)
     keep_last: Positive = 3
+    keep_every: Every | None = None
+    keep_best: KeepBestConfig | None = None
+    pin: tuple[Count, ...] = ()
     save_deadline_s: PositiveAmount = 300.0
     max_failed_saves: Positive = 5
 
 
 class StorageConfig(_Section):
     url: Annotated[StrictStr, AfterValidator(_url)]
+    single_writer: StrictBool = False
 
 
 class RestartConfig(_Section):

@@ -29,7 +29,7 @@ def check(command: Command) -> tuple[Config, Backend] | None:
     try:
         config = load(command.target, command.rest)
         backend = open_backend(config.storage.url)
-        runs.check(backend, config.identity)
+        runs.check(backend, config.identity, single_writer=config.storage.single_writer)
     except (ConfigError, StorageError) as error:
         raise PreflightFailed(str(error)) from error
     return config, backend

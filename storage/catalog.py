@@ -70,9 +70,47 @@ class Catalog:
         for attempt in self.attempts():
             yield self._inspect(attempt, known)
 
+    def candidates(self) -> Iterator[Listed]:
+        """Every attempt that has a manifest, once, newest first; then what was committed during the walk, if anything.
+
+        A writer may commit and let go meanwhile, so that all that was there at first is gone before it could be read.
+        The walk ends only when no other candidate is left: a run that has a checkpoint is never found empty.
+        """
+        seen: set[AttemptId] = set()
+        while True:
+            known = generations.read_all(self._backend)
+            for attempt in self._others(seen):
+                listed = self._inspect(attempt, known)
+                if listed.standing is not Standing.UNFINISHED:
+                    seen.add(attempt)
+                    yield listed
+            if not self._another(seen):
+                return
+
+    def _another(self, seen: set[AttemptId]) -> bool:
+        """Is there a candidate that was not seen, or may there be?
+
+        A checkpoint is let go only when a newer one is committed. From the oldest to the newest one of them is met,
+        however fast they come and go, or the newest was begun during this look: then the second listing shows it.
+        """
+        others = self._others(seen)
+        return any(self._has_manifest(attempt) for attempt in reversed(others)) or self._others(seen) != others
+
+    def _others(self, seen: set[AttemptId]) -> list[AttemptId]:
+        return [attempt for attempt in self.attempts() if attempt not in seen]
+
+    def _has_manifest(self, attempt: AttemptId) -> bool:
+        try:
+            self._backend.size(attempt.manifest_key)
+        except NotFound:
+            return False
+        except Damaged:
+            return True  # Something is there in its place.
+        return True
+
     def committed(self) -> Iterator[Checkpoint]:
-        """What may be resumed from, best first."""
-        for listed in self.listing():
+        """What may be resumed from, best first; and what came to be so during the walk."""
+        for listed in self.candidates():
             if listed.standing is Standing.COMMITTED and listed.manifest is not None:
                 yield Checkpoint(listed.manifest)
 
@@ -114,6 +152,8 @@ class Catalog:
 
     def _wrong_sizes(self, manifest: Manifest) -> str:
         sizes = {entry.key: entry.size for entry in self._backend.list(manifest.id.folder)}
+        if manifest.id.receipts not in sizes:  # A link in its place is no folder: nothing outside is ever read.
+            return f"{manifest.id.receipts} is missing"
         for shard in manifest.shards:
             key = manifest.shard_key(shard.rank)
             if key not in sizes:

@@ -15,6 +15,9 @@ from .backends.base import Bytes
 BLOCK_BYTES = 4 << 20
 """The unit that is verified, and re-read when it fails."""
 
+MAX_BLOCK_BYTES = 64 << 20
+"""No receipt of ours has larger ones; a reader needs memory for a whole block."""
+
 
 def block_spans(size: int, block_bytes: int) -> Iterator[tuple[int, int]]:
     """(start, end) of each block of an object of `size` bytes."""

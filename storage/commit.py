@@ -17,6 +17,7 @@ from .errors import Damaged, SaveFailed
 from .layout import AttemptId
 from .manifest import Manifest, Progress
 from .receipts import Receipt
+from .retention import Rules
 
 _POLL_S = (0.005, 0.25)
 """First and longest pause between two looks for receipts, in seconds."""
@@ -29,7 +30,7 @@ class SaveJob:
     """All that is needed to persist one rank's share of one save. Plain values: it can cross a process boundary.
 
     `token` is one worker group's and goes into the manifest; `deadline_s` bounds the wait for the other ranks;
-    `keep_last` and `protected` are what retention may not go below.
+    `rules` and `protected` are what retention may not go below.
     """
 
     id: AttemptId
@@ -39,7 +40,7 @@ class SaveJob:
     world_size: int
     progress: Progress
     deadline_s: float
-    keep_last: int
+    rules: Rules
     protected: tuple[AttemptId, ...] = ()
 
 

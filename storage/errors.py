@@ -38,6 +38,10 @@ class Damaged(StorageError):
         self.reason = reason
 
 
+class NotExclusive(StorageError):
+    """The store does not refuse a second write of the same key, so that concurrent launchers cannot be kept apart."""
+
+
 class OtherRun(StorageError):
     """The URL already holds another run."""
 

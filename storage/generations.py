@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .backends.base import Backend
-from .errors import AlreadyExists, Damaged, Superseded
+from .errors import AlreadyExists, Damaged, NotFound, Superseded
 from .layout import GENERATIONS, generation_key, parse_generation
 from .manifest import Count, Record
 
@@ -58,12 +58,14 @@ def read_all(backend: Backend) -> dict[int, Generation | None]:
     """Every generation by number; None for one whose record cannot be read, which still counts as taken."""
     found: dict[int, Generation | None] = {}
     for entry in backend.list(GENERATIONS):
-        number = parse_generation(entry.key)
+        # A folder in a record's place takes the number all the same: nobody can claim it, and must not try for ever.
+        key = entry.key.removesuffix("/")
+        number = parse_generation(key)
         if number is None:
             continue
         try:
-            record = GenerationRecord.load(backend, entry.key)
-        except Damaged as error:
+            record = GenerationRecord.load(backend, key)
+        except (Damaged, NotFound) as error:
             _log.warning("%s; the generation fences nothing", error)
             found[number] = None
         else:
@@ -73,7 +75,7 @@ def read_all(backend: Backend) -> dict[int, Generation | None]:
 
 def refuse_if_superseded(backend: Backend, generation: int) -> None:
     """Raise `Superseded` when a later generation has started: the writer of `generation` must stop."""
-    numbers = (parse_generation(entry.key) for entry in backend.list(GENERATIONS))
+    numbers = (parse_generation(entry.key.removesuffix("/")) for entry in backend.list(GENERATIONS))
     _refuse_if_later(backend, generation, max((n for n in numbers if n is not None), default=0))
 
 

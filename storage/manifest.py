@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from .backends.base import Backend
+from .errors import Damaged
 from .layout import AttemptId, shard_name
-from .sealed import parse_record, read_limited, seal
+from .sealed import READS, parse_record, read_limited, seal
 
 
 def _spelled_out(value: Any) -> Any:
@@ -38,6 +40,9 @@ class Record(BaseModel):
     @classmethod
     def load(cls, backend: Backend, key: str) -> Self:
         """The record under `key`; raises `NotFound` or `Damaged`."""
+        for _ in range(READS - 1):
+            with contextlib.suppress(Damaged):
+                return cls.from_bytes(read_limited(backend, key), key)
         return cls.from_bytes(read_limited(backend, key), key)
 
 
@@ -70,7 +75,7 @@ class Manifest(Record):
     nonce: Annotated[str, Field(pattern=r"^[0-9a-f]{6}$")]
     token: str
     saved_at: str
-    """UTC, for people; nothing is decided by it."""
+    """UTC, for people. Retention by time compares them with each other; nothing else is decided by it."""
     progress: Progress
     shards: tuple[ShardEntry, ...]
 
@@ -79,6 +84,11 @@ class Manifest(Record):
         if not self.shards or [entry.rank for entry in self.shards] != list(range(len(self.shards))):
             message = "shards must list the ranks 0, 1, 2, ... once each"
             raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        _ = self.id  # Raises ValueError for a number that no name of ours has room for.
         return self
 
     @property

@@ -6,14 +6,16 @@ import contextlib
 import logging
 import threading
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from . import sweep
+from . import generations, sweep
 from .backends.base import Backend
 from .backends.open import open_backend
 from .commit import Pause, SaveJob, commit, gather_receipts, write_failure, write_shard
-from .errors import StorageError, Superseded
+from .errors import SaveFailed, StorageError, Superseded
+from .layout import AttemptId
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,12 @@ class Persister(Protocol):
     def outcome(self) -> Outcome | None:
         """The outcome of the last job, once: None while it is under way and after it was taken."""
 
+    def cancel(self, step: int, reason: str) -> None:
+        """Stop waiting for the other ranks' part of the save of `step`, which will not come. Never blocks.
+
+        A save that has got past the waiting, or another than that of `step`, goes on.
+        """
+
     def wait(self, timeout_s: float) -> bool:
         """Wait until not busy; False when that took too long."""
 
@@ -60,24 +68,44 @@ class ThreadPersister:
         self._backend = open_backend(url)
         self._thread: threading.Thread | None = None
         self._outcomes: deque[Outcome] = deque()
+        self._step = -1
+        self._cancelled = threading.Event()
+        self._reason = ""
+        self._own: set[AttemptId] = set()
+        """What this persister has committed and not deleted."""
 
     def submit(self, job: SaveJob, data: memoryview) -> None:
         if self.busy:
             message = "a save is still being persisted"
             raise RuntimeError(message)
         self._outcomes.clear()
+        self._cancelled.clear()
+        self._step = job.id.step
         self._thread = threading.Thread(target=self._run, args=(job, data), name="relight-persister", daemon=True)
         self._thread.start()
 
     def _run(self, job: SaveJob, data: memoryview) -> None:
         try:
-            outcome = persist(self._backend, job, data)
+            outcome = persist(self._backend, job, data, pause=self._pause, own=self._own)
         except Exception as error:  # noqa: BLE001  (without an outcome the trainer would never hear of this save)
             _log.exception("the save of step %d met a bug", job.id.step)
             outcome = Outcome(job.id.step, failed=f"{type(error).__name__}: {error}")
         self._outcomes.append(outcome)
         if outcome.committed:
-            sweep.tidy(self._backend, job.id, keep_last=job.keep_last, protected=job.protected)
+            self._own.add(job.id)
+            deleted = sweep.maintain(self._backend, job.id, job.rules, protected=job.protected, own=self._own)
+            self._own.difference_update(deleted)
+
+    def cancel(self, step: int, reason: str) -> None:
+        if step == self._step and not self._cancelled.is_set():
+            self._reason = reason
+            self._cancelled.set()
+
+    def _pause(self, seconds: float) -> None:
+        """Between two looks for receipts. There is one more look after a cancel: the reason may have arrived."""
+        if self._cancelled.is_set():
+            raise SaveFailed(self._reason)
+        self._cancelled.wait(seconds)
 
     @property
     def busy(self) -> bool:
@@ -100,8 +128,13 @@ def _pause(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
-def persist(backend: Backend, job: SaveJob, data: memoryview, *, pause: Pause = _pause) -> Outcome:
-    """One rank's whole part of a save, to its end. Never raises for storage's reasons: a failed save is an outcome."""
+def persist(
+    backend: Backend, job: SaveJob, data: memoryview, *, pause: Pause = _pause, own: Collection[AttemptId] = ()
+) -> Outcome:
+    """One rank's whole part of a save, to its end. Never raises for storage's reasons: a failed save is an outcome.
+
+    `pause` may raise SaveFailed to end the wait for the other ranks; `own`: see `sweep.maintain`.
+    """
     step = job.id.step
     try:
         write_shard(backend, job, data)
@@ -111,15 +144,27 @@ def persist(backend: Backend, job: SaveJob, data: memoryview, *, pause: Pause = 
     except Superseded as error:
         return Outcome(step, failed=str(error), superseded=True)
     except StorageError as error:
-        _give_up(backend, job, str(error))
-        return Outcome(step, failed=str(error))
+        _give_up(backend, job, str(error), own)
+        return _failed(backend, job, str(error))
     return Outcome(step, committed=True)
 
 
-def _give_up(backend: Backend, job: SaveJob, reason: str) -> None:
+def _failed(backend: Backend, job: SaveJob, reason: str) -> Outcome:
+    """A newer launcher sweeps away what an older one is writing: then that is why, and not the file that is missing."""
+    with contextlib.suppress(StorageError):
+        try:
+            generations.refuse_if_superseded(backend, job.id.generation)
+        except Superseded as error:
+            return Outcome(job.id.step, failed=str(error), superseded=True)
+    return Outcome(job.id.step, failed=reason)
+
+
+def _give_up(backend: Backend, job: SaveJob, reason: str, own: Collection[AttemptId]) -> None:
     """Rank 0 clears the attempt away. Another rank only says so: rank 0 may have seen its receipt, and decides."""
     if job.rank == 0:
-        sweep.give_up(backend, job.id)
+        sweep.give_up(backend, job.id, own=own)
         return
-    with contextlib.suppress(StorageError):  # The storage is in trouble. Unheard, rank 0 gives up at its deadline.
+    try:
         write_failure(backend, job, reason)
+    except StorageError:  # Unheard through the storage, rank 0 is told that it failed, but not why: so here.
+        _log.warning("rank %d could not write its shard of step %d: %s", job.rank, job.id.step, reason)

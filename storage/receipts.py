@@ -15,7 +15,7 @@ class Receipt(Record):
 
     rank: Count
     size: Count = 0
-    block_bytes: Annotated[int, Field(gt=0)] = checksum.BLOCK_BYTES
+    block_bytes: Annotated[int, Field(gt=0, le=checksum.MAX_BLOCK_BYTES)] = checksum.BLOCK_BYTES
     blocks: tuple[Hex128, ...] = ()
     failed: str | None = None
 
@@ -23,6 +23,13 @@ class Receipt(Record):
     def _blocks_cover_the_shard(self) -> Self:
         if len(self.blocks) != checksum.block_count(self.size, self.block_bytes):
             message = f"{len(self.blocks)} block checksums cannot cover {self.size} bytes"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _a_failure_vouches_for_nothing(self) -> Self:
+        if self.failed is not None and self.size:
+            message = "it reports a failure and a shard at once"
             raise ValueError(message)
         return self
 

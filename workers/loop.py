@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from ..configs.protocol import ExitCode
 from ..configs.schema import Config
+from ..storage.retention import Best
 from .checkpoint.checkpointer import Checkpointer
 from .checkpoint.progress import Progress
 from .checkpoint.settings import CheckpointSettings
@@ -146,7 +147,7 @@ class Trainer:
         return min(steps, self._config.train.steps or steps)
 
     def _open_checkpointer(self, stop: StopFlag) -> Checkpointer:
-        config = self._config
+        config, best = self._config, self._config.checkpoint.keep_best
         return Checkpointer(
             config.storage.url,
             model=self._model,
@@ -156,6 +157,9 @@ class Trainer:
             settings=CheckpointSettings(
                 every=config.checkpoint.every,
                 keep_last=config.checkpoint.keep_last,
+                keep_every=config.checkpoint.keep_every,
+                keep_best=Best(**best.model_dump()) if best else None,
+                pin=config.checkpoint.pin,
                 deadline_s=config.checkpoint.save_deadline_s,
                 max_failed_saves=config.checkpoint.max_failed_saves,
                 identity=config.identity,

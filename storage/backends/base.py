@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import Protocol, runtime_checkable
 
 from ..errors import StorageError
 
@@ -66,6 +68,24 @@ class Backend(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object, durably; one that is not there is no error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One upload in parts that was begun and neither completed nor aborted. `begun` is UTC."""
+
+    key: str
+    id: str
+    begun: datetime
+
+
+@runtime_checkable
+class KeepsUploads(Protocol):
+    """What a backend has besides, on which a crash leaves unfinished uploads behind, seen in no listing."""
+
+    def uploads(self, prefix: str) -> Sequence[Upload]: ...
+
+    def abort_upload(self, upload: Upload) -> None: ...
 
 
 def check_key(key: str) -> str:

@@ -140,6 +140,33 @@ def test_a_file_is_refused_with_the_line_and_the_way_out(elsewhere: Path, text: 
         ("data.num_workers=-1", "data.num_workers (HERE): expected 0 or more; got -1."),
         ("checkpoint.every=auto", f"checkpoint.every (HERE): {_EVERY}; got 'auto'."),
         ("checkpoint.every=0", f"checkpoint.every (HERE): {_EVERY}; got 0."),
+        ("checkpoint.keep_every=0", f"checkpoint.keep_every (HERE): {_EVERY}; got 0."),
+        ("checkpoint.keep_best=best", "checkpoint.keep_best (HERE): expected a section of `key: value`; got 'best'."),
+        (
+            "checkpoint.keep_best={mode: max}",
+            (
+                "checkpoint.keep_best.metric is missing (HERE). Name the metric to compare by, "
+                "for example `keep_best: {metric: accuracy, mode: max, count: 1}`."
+            ),
+        ),
+        (
+            "checkpoint.keep_best={metric: a, mod: max}",
+            (
+                "unknown key checkpoint.keep_best.mod (HERE). Did you mean checkpoint.keep_best.mode? "
+                "Valid in checkpoint.keep_best: count, metric, mode."
+            ),
+        ),
+        (
+            "checkpoint.keep_best={metric: a, mode: best}",
+            "checkpoint.keep_best.mode (HERE): expected 'min' or 'max'; got 'best'.",
+        ),
+        (
+            "checkpoint.keep_best={metric: a, count: 0}",
+            "checkpoint.keep_best.count (HERE): expected 1 or more; got 0.",
+        ),
+        ("checkpoint.keep_best={metric: ''}", "checkpoint.keep_best.metric (HERE): expected text; got ''."),
+        ("checkpoint.pin=7", "checkpoint.pin (HERE): expected a list, for example [1000, 2000]; got 7."),
+        ("checkpoint.pin=[-1]", "checkpoint.pin.0 (HERE): expected 0 or more; got -1."),
         ("checkpoint.save_deadline_s=0", "checkpoint.save_deadline_s (HERE): expected more than 0; got 0."),
         (
             "name=my run",
@@ -214,7 +241,7 @@ def test_every_option_that_must_be_given_says_why() -> None:
         for name, option in section.model_fields.items()
         if option.is_required()
     ]
-    assert required == ["name", "task", "storage", "storage.url"]
+    assert required == ["name", "task", "storage", "checkpoint.keep_best.metric", "storage.url"]
     for key in required:
         assert errors.missing(key, "here").startswith(f"{key} is missing (here). ")
 

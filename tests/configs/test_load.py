@@ -10,7 +10,7 @@ import pytest
 from relight.configs.errors import ConfigError
 from relight.configs.every import Every
 from relight.configs.load import load, presets
-from relight.configs.schema import Config
+from relight.configs.schema import Config, KeepBestConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +75,12 @@ def test_the_home_directory_may_be_written_short(
         ("train.deterministic=false", lambda config: config.train.deterministic is False),
         ("train={epochs: 3}", lambda config: (config.train.epochs, config.train.lr) == (3, 0.001)),
         ("checkpoint.every=5m", lambda config: config.checkpoint.every == Every(seconds=300)),
+        ("checkpoint.keep_every=2h", lambda config: config.checkpoint.keep_every == Every(seconds=7200)),
+        ("checkpoint.pin=[7, 9]", lambda config: config.checkpoint.pin == (7, 9)),
+        (
+            "checkpoint.keep_best={metric: loss, mode: min}",
+            lambda config: config.checkpoint.keep_best == KeepBestConfig(metric="loss", mode="min", count=1),
+        ),
         ("checkpoint.every=7", lambda config: config.checkpoint.every == Every(steps=7)),
         ("launch.nproc_per_node=3", lambda config: config.launch.nproc_per_node == 3),
         ("task=a.b:C", lambda config: config.task == "a.b:C"),
@@ -175,7 +181,8 @@ def test_a_configuration_is_frozen(minimal: str) -> None:
 
 
 def test_workers_get_the_same_configuration_as_json(minimal: str) -> None:
-    config = load(minimal, ["checkpoint.every=90s", "task_args={a: {b: [1, null]}, c: .inf}", "train.steps=9"])
+    saving = "checkpoint={every: 90s, keep_best: {metric: x}, keep_every: 9, pin: [1]}"
+    config = load(minimal, [saving, "task_args={a: {b: [1, null]}, c: .inf}", "train.steps=9"])
     assert Config.model_validate_json(config.model_dump_json()) == config
 
 

@@ -47,8 +47,10 @@ def test_an_overwrite_replaces_the_whole_object(backend: Backend) -> None:
     assert backend.read("key") == b"new"
 
 
-def test_of_16_processes_that_put_the_same_key_exactly_one_succeeds(url: str, backend: Backend) -> None:
-    for round_, won in enumerate(race("put", url, processes=16, rounds=8)):
+def test_of_many_processes_that_put_the_same_key_exactly_one_succeeds(shared_url: str) -> None:
+    backend = open_backend(shared_url)
+    processes, rounds = (5, 3) if shared_url.startswith("s3://") else (16, 8)  # A client of S3 costs a second to start.
+    for round_, won in enumerate(race("put", shared_url, processes=processes, rounds=rounds)):
         assert sum(won) == 1
         assert backend.read(f"race/{round_}") == bytes([won.index(True)]) * 100_000
 
@@ -97,7 +99,9 @@ def test_a_deleted_object_is_gone_and_its_neighbours_are_not(backend: Backend) -
     backend.delete("a/b/c/gone")
     with pytest.raises(NotFound):
         backend.read("a/b/c/gone")
-    assert [entry.key for entry in backend.list("a/b/")] == ["a/b/c2/", "a/b/stays"]
+    left = [entry.key for entry in backend.list("a/b/") if entry.key != "a/b/c/"]  # It is empty and may be shown.
+    assert left == ["a/b/c2/", "a/b/stays"]
+    assert backend.list("a/b/c/") == []
 
 
 def test_a_key_may_be_used_again_after_its_deletion(backend: Backend) -> None:

@@ -81,7 +81,7 @@ class Checker:
             backend = LocalBackend(root_of(base))
             problems = [
                 *self._attempts(backend, tree, promises),
-                *_records(backend, promises),
+                *record_problems(backend, promises),
                 *_journal(backend, promises),
             ]
             if content not in self.trees and self.recover_every and len(self.trees) % self.recover_every == 0:
@@ -145,7 +145,7 @@ def _journal(backend: Backend, promises: Sequence[object]) -> Iterator[str]:
         yield f"LOST: {journalled - len(lines)} lines of the journal"
 
 
-def _records(backend: Backend, promises: Sequence[object]) -> Iterator[str]:
+def record_problems(backend: Backend, promises: Sequence[object]) -> Iterator[str]:
     numbers = generations.read_all(backend)
     if any(record is None for record in numbers.values()):
         yield "FALSE: a generation's record came out damaged"

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,6 +19,7 @@ from relight.storage.digest import digest
 from relight.storage.verify import verify
 from relight.tests.crash.checking import expected_digest
 from relight.tests.crash.one_save import KEEP_LAST, STEP
+from relight.tests.crash.traced import Traced, traced
 from relight.tests.storage.checkpoints import attempt_id, save, steps
 
 pytestmark = pytest.mark.needs("strace", "root")  # Attaching to a process that is no child of ours takes root.
@@ -29,37 +27,10 @@ pytestmark = pytest.mark.needs("strace", "root")  # Attaching to a process that 
 CALLS = "fsync,link,linkat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir"
 
 
-@dataclass
-class Savers:
-    """Processes that are ready to save, each under strace from its first step."""
-
-    server: subprocess.Popen[str]
-
-    def run(self, root: Path, strace: list[str]) -> str:
-        """How the save ended, and nothing else of it is left running."""
-        child = self._ask(str(root))
-        tracer = subprocess.Popen(["strace", "-p", child, *strace], stderr=subprocess.PIPE, text=True)
-        assert tracer.stderr is not None
-        assert "attached" in tracer.stderr.readline()
-        ended = self._ask("go")
-        tracer.communicate(timeout=20)
-        return ended
-
-    def _ask(self, line: str) -> str:
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
-        print(line, file=self.server.stdin, flush=True)
-        return self.server.stdout.readline().strip()
-
-
 @pytest.fixture(scope="module")
-def savers() -> Iterator[Savers]:
-    command = [sys.executable, "-m", "relight.tests.crash.one_save"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        yield Savers(server)
-        assert server.stdin is not None
-        server.stdin.close()
-        assert server.wait(20) == 0
+def savers() -> Iterator[Traced]:
+    with traced("relight.tests.crash.one_save") as server:
+        yield server
 
 
 @pytest.fixture
@@ -75,7 +46,7 @@ def prepared(in_memory: Path) -> Path:
     ("fault", "endings"), [("signal=KILL", {"killed"}), ("error=EIO", {"committed", "failed"})], ids=["SIGKILL", "EIO"]
 )
 def test_a_fault_at_any_system_call_of_a_save_loses_nothing(
-    savers: Savers, prepared: Path, capsys: pytest.CaptureFixture[str], fault: str, endings: set[str]
+    savers: Traced, prepared: Path, capsys: pytest.CaptureFixture[str], fault: str, endings: set[str]
 ) -> None:
     began = time.monotonic()
     counts = _count(savers, prepared)
@@ -97,7 +68,7 @@ def test_a_fault_at_any_system_call_of_a_save_loses_nothing(
     assert set(found) == endings
 
 
-def test_the_real_disk_syncs_all_that_it_should(savers: Savers, prepared: Path) -> None:
+def test_the_real_disk_syncs_all_that_it_should(savers: Traced, prepared: Path) -> None:
     """The recording disk of the crash states believes the real one; here the kernel is asked."""
     log = prepared.parent / "trace"
     assert savers.run(prepared, ["-y", "-e", "trace=write,fsync,linkat,unlink,mkdir", "-o", str(log)]) == "committed"
@@ -122,7 +93,7 @@ def test_the_real_disk_syncs_all_that_it_should(savers: Savers, prepared: Path) 
     assert not unsynced - {str(prepared / "checkpoints"), str(prepared / "checkpoints" / attempt_id(5).name)}
 
 
-def _count(savers: Savers, prepared: Path) -> Counter[str]:
+def _count(savers: Traced, prepared: Path) -> Counter[str]:
     root, log = prepared.parent / "counted", prepared.parent / "trace"
     shutil.copytree(prepared, root)
     ended = savers.run(root, ["-e", f"trace={CALLS}", "-o", str(log)])

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from relight.tests.processes import alive
+from relight.tests.waiting import wait_until
+
 HERE = Path(__file__).parent
 
 CONFIG = """
@@ -35,6 +38,8 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.url = folder / "run"
+        self.address = str(self.url)
+        """What the commands are asked about: the run's storage.url."""
         self.ranks = ranks
         self.output = folder / "output.txt"
         self._config = folder / "config.yaml"
@@ -73,6 +78,13 @@ class Run:
         trace = self._lines(f"trace-{rank}.jsonl")
         return int(trace[-1]["step"]) if trace else 0
 
+    def await_step(self, step: int) -> None:
+        wait_until(lambda: self.steps_done() >= step, deadline_s=200, what=f"step {step}")
+
+    def is_over(self) -> bool:
+        """No worker is left."""
+        return not any(alive(self.pid(rank)) for rank in range(self.ranks))
+
     def losses(self, rank: int) -> dict[int, float]:
         """Loss by step. A step that was done again after a restart must have had the same loss, bit for bit."""
         return _one_value_per_step((line["step"], line["loss"]) for line in self._lines(f"trace-{rank}.jsonl"))
@@ -88,7 +100,7 @@ class Run:
 
     def relight(self, verb: str, *args: str) -> subprocess.CompletedProcess[str]:
         """`relight VERB URL ARGS`."""
-        command = [sys.executable, "-m", "relight", verb, str(self.url), *args]
+        command = [sys.executable, "-m", "relight", verb, self.address, *args]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     def digest(self) -> str:

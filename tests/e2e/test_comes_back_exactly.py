@@ -71,17 +71,12 @@ def test_a_killed_launcher_started_again_changes_nothing(undisturbed: Run, folde
     run = Run(folder)
     for step in sorted(dice.sample(range(12, STEPS - 4), 2)):
         with started(run) as process:
-            wait_until(lambda step=step: run.steps_done() >= step, deadline_s=120, what=f"step {step}")
+            run.await_step(step)
             process.kill()
             process.wait()
-            wait_until(lambda: not _alive(run), deadline_s=20, what="the end of the launcher's workers")
+            wait_until(run.is_over, deadline_s=20, what="the end of the launcher's workers")
     assert run.finish() == 0, run.text
     assert_the_same(run, undisturbed)
-
-
-def _alive(run: Run) -> list[int]:
-    """The ranks whose process exists."""
-    return [rank for rank in range(run.ranks) if Path(f"/proc/{run.pid(rank)}").exists()]
 
 
 def test_20_restarts_in_a_row_come_back_20_times(folder: Path, dice: random.Random) -> None:

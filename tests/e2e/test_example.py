@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from relight.tests.e2e.running import Run, started
-from relight.tests.waiting import wait_until
+from relight.tests.processes import descendants
 
 ACCURACY = 0.95
 
@@ -32,7 +32,7 @@ def test_the_example_learns_and_is_the_same_after_a_kill(tmp_path: Path, dice: r
     assert undisturbed.finish(timeout_s=280) == 0, undisturbed.text
     when = dice.randrange(30, 100)
     with started(killed) as process:
-        wait_until(lambda: killed.steps_done() >= when, deadline_s=200, what=f"step {when}")
+        killed.await_step(when)
         os.kill(dice.choice(workers_of(process.pid)), signal.SIGKILL)
         assert process.wait(280) == 0, killed.text
     assert re.search(r"relight: rank \d was killed by SIGKILL at step \d+; restarting \(attempt 2\)", killed.text)
@@ -49,12 +49,5 @@ def test_the_example_learns_and_is_the_same_after_a_kill(tmp_path: Path, dice: r
 
 
 def workers_of(launcher: int) -> list[int]:
-    """The trainers: what the launcher's zygote has forked and has a heartbeat, known by the leader of its session."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    return [trainer for zygote in children[launcher] for trainer in children.get(zygote, [])]
+    """The trainers: each leads a session of its own."""
+    return [pid for pid in descendants(launcher) if os.getsid(pid) == pid]

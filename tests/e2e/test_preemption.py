@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from relight.tests.e2e.running import Run, started
-from relight.tests.waiting import wait_until
 
 
 def tell_the_launcher(run: Run, launcher: subprocess.Popen[bytes], dice: random.Random) -> None:
@@ -30,7 +29,7 @@ def test_sigterm_is_answered_with_a_committed_checkpoint_and_exit_code_75(
     run = Run(folder, "checkpoint.every=1000")
     when = dice.randrange(5, 40)
     with started(run) as launcher:
-        wait_until(lambda: run.steps_done() >= when, deadline_s=120, what=f"step {when}")
+        run.await_step(when)
         tell(run, launcher, dice)
         assert launcher.wait(60) == 75, run.text
     (saved,) = run.committed()
@@ -46,7 +45,7 @@ def test_sigterm_is_answered_with_a_committed_checkpoint_and_exit_code_75(
 def test_a_second_notice_during_the_save_does_not_break_it(folder: Path) -> None:
     run = Run(folder, "checkpoint.every=1000", "train.epochs=400")
     with started(run) as launcher:
-        wait_until(lambda: run.steps_done() >= 5, deadline_s=120)
+        run.await_step(5)
         for _ in range(3):
             launcher.send_signal(signal.SIGTERM)
         assert launcher.wait(60) == 75, run.text

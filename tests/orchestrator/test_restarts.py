@@ -18,7 +18,8 @@ from relight.configs.protocol import ExitCode
 from relight.orchestrator.group import Group
 from relight.orchestrator.policy import Settings
 from relight.orchestrator.spawning import Entry, Spawn
-from relight.tests.orchestrator.launching import SCRIPTS, Launched, alive, meanwhile, spec_of
+from relight.tests.orchestrator.launching import SCRIPTS, Launched, meanwhile, spec_of
+from relight.tests.processes import alive
 from relight.tests.waiting import wait_until
 
 TRAIN = SCRIPTS / "train.py"

@@ -13,13 +13,12 @@ from relight.orchestrator.scratch import scratch_directory
 from relight.tests.orchestrator.launching import (
     SCRIPTS,
     Launched,
-    alive,
     await_training,
-    descendants,
     launch,
     meanwhile,
     scratch_of,
 )
+from relight.tests.processes import alive, descendants
 from relight.tests.waiting import wait_until
 
 TRAIN = SCRIPTS / "train.py"
@@ -42,7 +41,8 @@ def test_sigterm_reaches_trainers_alone_so_that_they_can_save_with_their_loaders
         launcher.send_signal(signal.SIGTERM)
         out, errors = launcher.communicate(timeout=60)
     assert launcher.returncode == ExitCode.PREEMPTED
-    assert sorted(out.splitlines()) == ["rank 0 saved with 2 loaders", "rank 1 saved with 2 loaders"]
+    said = [line for line in out.splitlines() if not line.startswith("[Gloo]")]  # Older torch greets.
+    assert sorted(said) == ["rank 0 saved with 2 loaders", "rank 1 saved with 2 loaders"]
     assert errors.splitlines() == [
         "relight: SIGTERM: the workers have 60 s to save and end",
         "relight: stopped by SIGTERM with exit code 75: run the same command again",

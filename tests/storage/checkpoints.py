@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from relight.storage.catalog import Catalog
 from relight.storage.commit import SaveJob
 from relight.storage.layout import AttemptId
 from relight.storage.manifest import Progress
 from relight.storage.persister import Outcome, persist
+from relight.storage.retention import Rules
 from relight.storage.shards import Piece, plan
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def attempt_id(step: int, generation: int = 1, attempt: int = 1, nonce: str = "0
     return AttemptId(step, generation, attempt, nonce)
 
 
-def job(id: AttemptId, rank: int = 0, world_size: int = 2, **changes: object) -> SaveJob:  # noqa: A002
-    values = {
+def job(id: AttemptId, rank: int = 0, world_size: int = 2, keep_last: int = 3, **changes: Any) -> SaveJob:  # noqa: A002
+    values: dict[str, Any] = {
         "id": id,
         "run": "a-run",
         "token": "a-token",
@@ -38,9 +39,9 @@ def job(id: AttemptId, rank: int = 0, world_size: int = 2, **changes: object) ->
         "world_size": world_size,
         "progress": Progress(epoch=0, step=id.step, samples=id.step * 8, loss=0.5),
         "deadline_s": 20.0,
-        "keep_last": 3,
+        "rules": Rules(keep_last=keep_last),
     }
-    return SaveJob(**(values | changes))  # type: ignore[arg-type]
+    return SaveJob(**(values | changes))
 
 
 def shard(step: int, rank: int = 0, world_size: int = 2) -> memoryview:
@@ -62,7 +63,7 @@ def shard(step: int, rank: int = 0, world_size: int = 2) -> memoryview:
     return memoryview(data)
 
 
-def persist_rank(backend: Backend, step_id: AttemptId, rank: int, world_size: int = 2, **changes: object) -> Outcome:
+def persist_rank(backend: Backend, step_id: AttemptId, rank: int, world_size: int = 2, **changes: Any) -> Outcome:
     return persist(backend, job(step_id, rank, world_size, **changes), shard(step_id.step, rank, world_size))
 
 

@@ -34,7 +34,10 @@ def test_a_local_place_is_opened(url: str, place: str, monkeypatch: pytest.Monke
     [
         ("", "storage.url is empty; name a folder, for example runs/my-run"),
         (" ", "storage.url is empty; name a folder, for example runs/my-run"),
-        ("ftp://user:secret@host/x", "ftp:// is not a kind of storage that is served; use a local path or file://"),
+        (
+            "gopher://host/x",
+            "gopher:// is not a kind of storage that is served; use a local path, s3:// or what else fsspec opens",
+        ),
         ("s3:/bucket/run", "a slash is missing in storage.url: s3:// takes two"),
         ("a\0b", "storage.url 'a\\x00b' contains a NUL character, which no path can"),
         ("~nobody-here/x", "storage.url ~nobody-here/x names the home of a user that does not exist"),

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relight.storage import retention, sweep
+from relight.storage import sweep
 from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog, Listed, Standing
 from relight.storage.layout import AttemptId
+from relight.storage.retention import Rules
 from relight.storage.verify import verify
 from relight.tests.storage.checkpoints import attempt_id, names, persist_rank, save, steps
 from relight.tests.storage.faults import FailingDisk
@@ -21,43 +22,12 @@ IDS = st.builds(attempt_id, st.integers(0, 9), st.integers(1, 3), st.integers(1,
 LISTINGS = st.lists(st.builds(Listed, IDS, st.sampled_from(Standing)), unique_by=lambda listed: listed.id, max_size=12)
 
 
-@pytest.mark.parametrize(
-    ("committed", "keep_last", "protected", "going"),
-    [
-        ([], 1, [], []),
-        ([10], 1, [], []),
-        ([30, 10, 20], 1, [], [10, 20]),
-        ([30, 10, 20], 2, [], [10]),
-        ([30, 10, 20], 3, [], []),
-        ([30, 10, 20], 9, [], []),
-        ([30, 10, 20], 1, [10], [20]),
-        ([30, 10, 20], 1, [10, 20], []),
-        ([100, 20, 3], 1, [], [3, 20]),
-    ],
-)
-def test_the_newest_and_the_protected_stay(
-    committed: list[int], keep_last: int, protected: list[int], going: list[int]
-) -> None:
-    doomed = retention.doomed(
-        [attempt_id(step) for step in committed],
-        keep_last=keep_last,
-        protected=[attempt_id(step) for step in protected],
-    )
-    assert [each.step for each in doomed] == going
-
-
-def test_keeping_nothing_is_refused() -> None:
-    with pytest.raises(ValueError) as refused:
-        retention.doomed([], keep_last=0, protected=[])
-    assert str(refused.value) == "keep_last must be at least 1, not 0"
-
-
 @settings(max_examples=300, deadline=None)
 @given(LISTINGS, st.integers(1, 4), st.lists(IDS, max_size=2), IDS)
 def test_whatever_is_there_the_newest_committed_and_the_protected_stay(
     listing: list[Listed], keep_last: int, protected: list[AttemptId], now: AttemptId
 ) -> None:
-    going = {*sweep.old(listing, keep_last=keep_last, protected=protected), *sweep.garbage(listing, now)}
+    going = {*sweep.old(listing, Rules(keep_last=keep_last), protected=protected), *sweep.garbage(listing, now)}
     committed = sorted(listed.id for listed in listing if listed.standing is Standing.COMMITTED)
     assert going.isdisjoint(committed[-keep_last:])
     assert going.isdisjoint({*protected} & {*committed})
@@ -89,9 +59,10 @@ def test_only_what_nobody_can_use_or_still_writes_is_garbage(theirs: AttemptId, 
 def test_a_damaged_checkpoint_stays_until_all_that_is_kept_is_newer() -> None:
     listing = [Listed(attempt_id(step), Standing.COMMITTED) for step in (40, 30)]
     listing += [Listed(attempt_id(step), Standing.DAMAGED) for step in (35, 20, 10)]
-    assert [each.step for each in sweep.old(listing, keep_last=2, protected=[attempt_id(10)])] == [20]
-    assert [each.step for each in sweep.old(listing, keep_last=1, protected=[])] == [10, 20, 30, 35]
-    assert sweep.old(listing, keep_last=3, protected=[]) == []
+    assert [each.step for each in sweep.old(listing, Rules(keep_last=2), protected=[attempt_id(10)])] == [20]
+    assert [each.step for each in sweep.old(listing, Rules(keep_last=1), protected=[])] == [10, 20, 30, 35]
+    assert [each.step for each in sweep.old(listing, Rules(keep_last=1, pinned=(20, 30)), protected=[])] == [10, 35]
+    assert sweep.old(listing, Rules(keep_last=3), protected=[]) == []
 
 
 def test_tidying_keeps_what_it_should_and_leaves_foreign_files(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import uuid
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.optim import Optimizer
 
 from ...configs.heartbeat import Phase
 from ...configs.protocol import ExitCode
-from ...storage import generations, runs
+from ...storage import runs
 from ...storage.backends.open import open_backend
 from ...storage.persister import ThreadPersister
 from ..agreement import Agreement, Votes
@@ -27,15 +26,18 @@ from ..pulse import Pulse
 from ..signals import StopFlag
 from .applying import apply, check_fits
 from .cadence import Cadence
+from .claiming import claim
 from .collective import Circle, open_control
 from .lead import from_rank_zero
 from .ledger import Ledger
 from .parts import gather_parts
 from .progress import Progress
 from .restoring import Found, find, load_tensors
-from .saving import Lineage, Saver, SaveSettings
+from .saving import Saver
 from .settings import CheckpointSettings
 from .state import Stateful, capture
+
+_ROUND_S = 0.5
 
 
 class Checkpointer:
@@ -66,7 +68,8 @@ class Checkpointer:
             BadUrl: nothing serves this URL.
         """
         self._settings = settings or CheckpointSettings()
-        control = control or open_control()
+        self._own_control = None if control is not None else open_control()
+        control = control or self._own_control
         self._circle = Circle(control)
         self._agreement = Agreement(control)
         self._origin = origin()
@@ -169,25 +172,12 @@ class Checkpointer:
 
     def _open_saver(self, run: str, found: Found | None) -> Saver:
         resumed_from = found.manifest.id if found is not None else None
-
-        def claim() -> dict[str, Any]:
-            generation = generations.claim(
-                self._backend,
-                incarnation=self._origin.incarnation,
-                resumed_from=resumed_from.step if resumed_from else None,
-                host=socket.gethostname(),
-            )
-            if resumed_from is not None:
-                # Until the claim an old launcher that still lives may have let go of it; if so, choose again.
-                self._backend.size(resumed_from.manifest_key)
-            return {"generation": generation.number, "attempt": self._origin.attempt, "token": uuid.uuid4().hex}
-
-        lineage = Lineage(run=run, resumed_from=resumed_from, **from_rank_zero(self._circle, claim))
-        settings = SaveSettings(deadline_s=self._settings.deadline_s, keep_last=self._settings.keep_last)
-        return Saver(ThreadPersister(self._backend.url), self._circle, lineage, settings)
+        lineage = claim(self._backend, self._circle, self._origin, run=run, resumed_from=resumed_from)
+        return Saver(ThreadPersister(self._backend.url), self._circle, lineage, self._settings.saving)
 
     def _save(self) -> None:
         saver = self._require_saver()
+        self._ledger.begin(self.progress.step)
         self._beat(Phase.SAVING)
         if self._loss is not None:
             self.progress.loss = self._circle.mean(float(self._loss))
@@ -205,15 +195,22 @@ class Checkpointer:
             agreed = self._settle(saver)
         self._saver = None
         trouble = self._circle.tell((self._ledger.last_failure or "it took too long").encode()).decode()
+        if self._own_control is not None:
+            # Left to the interpreter's end, its threads can abort a process that has done all its work.
+            dist.destroy_process_group(self._own_control)
         if agreed.committed_step != self.progress.step:
             return trouble
         saver.close()
         return ""
 
     def _settle(self, saver: Saver) -> Votes:
-        """Let the save under way come to its end, and hear how it went on all ranks."""
-        saver.wait(self._settings.deadline_s)
-        return self._hear(self._agreement.agree(self._votes()))
+        """Let the save under way come to its end, and hear how it went on all ranks: as soon as one of them knows."""
+        for _ in range(math.ceil(self._settings.deadline_s / _ROUND_S)):  # Counted, not timed: all ranks do as many.
+            saver.wait(_ROUND_S)
+            agreed = self._hear(self._agreement.agree(self._votes()))
+            if not agreed.busy:
+                break
+        return agreed
 
     def _votes(self) -> Votes:
         """What this rank asks for and knows."""
@@ -232,6 +229,7 @@ class Checkpointer:
         if agreed is None:
             return Votes()
         self._ledger.hear(agreed)
+        self._require_saver().heard(agreed.failed_step)
         return agreed
 
     def _beat(self, phase: Phase) -> None:

@@ -33,6 +33,10 @@ class Ledger:
         elif outcome.committed:
             self._committed(outcome.step)
 
+    def begin(self, step: int) -> None:
+        """A save of `step` begins, on all ranks: of one step that is saved once more only what fails now counts."""
+        self.failed_step = min(self.failed_step, step - 1)
+
     def hear(self, agreed: Votes) -> None:
         """Take what all ranks agreed on. Raises SavesKeepFailing, on all of them, when it has happened too often."""
         self._committed(agreed.committed_step)

@@ -80,15 +80,14 @@ class _Candidates:
     """Rank 0's walk through the catalog, newest first. Looked at one by one: most resumes need only the first."""
 
     def __init__(self, backend: Backend) -> None:
-        self._listing = Catalog(backend).listing()
+        self._listing = Catalog(backend).candidates()
         self.passed_over = 0
 
     def next(self) -> Manifest | None:
         for listed in self._listing:
             if listed.standing is Standing.COMMITTED:
                 return listed.manifest
-            if listed.standing is not Standing.UNFINISHED:  # That one never was a checkpoint.
-                self.pass_over(listed.id.step, listed.reason)
+            self.pass_over(listed.id.step, listed.reason)
         return None
 
     def pass_over(self, step: int, reason: str) -> None:

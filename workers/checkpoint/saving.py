@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...storage.checksum import digest
 from ...storage.commit import SaveJob
@@ -12,6 +12,7 @@ from ...storage.layout import AttemptId
 from ...storage.manifest import Number
 from ...storage.manifest import Progress as ProgressRecord
 from ...storage.persister import Outcome, Persister
+from ...storage.retention import Rules
 from ...storage.shards import Piece, ShardLayout, plan
 from .arena import Arena, box_of
 from .collective import Circle
@@ -34,10 +35,10 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveSettings:
-    """`deadline_s` bounds the wait for all ranks' shards, `keep_last` is how many checkpoints retention leaves."""
+    """`deadline_s` bounds the wait for all ranks' shards, `rules` say which checkpoints retention leaves."""
 
     deadline_s: float = 300.0
-    keep_last: int = 3
+    rules: Rules = field(default_factory=Rules)
 
 
 class Saver:
@@ -89,9 +90,14 @@ class Saver:
             world_size=self._circle.size,
             progress=_record(progress),
             deadline_s=self._settings.deadline_s,
-            keep_last=self._settings.keep_last,
+            rules=self._settings.rules,
             protected=(lineage.resumed_from,) if lineage.resumed_from else (),
         )
+
+    def heard(self, failed_step: int) -> None:
+        """A rank has voted that its part of the save of `failed_step` will not come: stop waiting for it."""
+        reason = "another rank could not write its shard, nor say why in the storage. See that rank's log"
+        self._persister.cancel(failed_step, f"step {failed_step}: {reason}")
 
     def outcome(self) -> Outcome | None:
         """What came of the last save, once."""

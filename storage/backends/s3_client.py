@@ -1,0 +1,107 @@
+"""The connection to S3: one s3fs filesystem for each process that uses it, driven from any of its threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+import s3fs
+from aiobotocore.session import AioSession
+from botocore.loaders import create_loader
+from fsspec.asyn import get_loop
+
+from .patience import Budget, Patience
+from .s3_place import S3Place
+
+T = TypeVar("T")
+
+_CLEANUP_S: Final = 15.0
+_CONNECTIONS: Final = 32
+_DESCRIPTIONS: Final = create_loader()
+"""Megabytes of JSON about Amazon's services, parsed once."""
+
+
+class S3Client:
+    """Connects at the first use, and anew in a forked child: neither sockets nor event loops survive a fork."""
+
+    def __init__(self, place: S3Place, patience: Patience) -> None:
+        self.place = place
+        self.patience = patience
+        self.answered = False
+        self._lock = threading.Lock()
+        self._filesystem: Any = None
+        self._process = 0
+
+    def budget(self, size: int = 0) -> Budget:
+        return Budget(self.patience, size, stranger=lambda: not self.answered)
+
+    async def call(self, method: str, **arguments: Any) -> Any:
+        """One request, tried once. Raises what botocore and the network raise."""
+        try:
+            client = await self._filesystem.set_session()
+        except ValueError as error:  # A malformed endpoint in the environment.
+            raise OSError(f"{type(error).__name__} while connecting") from None
+        reply = await getattr(client, method)(Bucket=self.place.bucket, **arguments)
+        self.answered = True
+        return reply
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where requests go, as far as that is known."""
+        client = getattr(self._filesystem, "_s3", None)
+        return str(client.meta.endpoint_url) if client is not None else self.place.endpoint_url or "the store"
+
+    def run(self, work: Coroutine[Any, Any, T], limit_s: float) -> T:
+        """The outcome of `work`; raises TimeoutError after `limit_s` seconds.
+
+        When the calling thread is interrupted, what `work` has begun is undone before this returns.
+        """
+        ended = threading.Event()
+
+        async def bounded() -> T:
+            try:
+                async with asyncio.timeout(limit_s):
+                    return await work
+            finally:
+                ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(bounded(), self._connected().loop)
+        try:
+            return future.result()
+        except BaseException:
+            if future.cancel():
+                ended.wait(_CLEANUP_S)
+            raise
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._process != os.getpid():
+                self._filesystem = self._connect()
+                self._process = os.getpid()
+            return self._filesystem
+
+    def _connect(self) -> Any:
+        place = self.place
+        config = {
+            # The retries are ours: two loops, one in the other, would multiply.
+            "retries": {"max_attempts": 1, "mode": "standard"},
+            "connect_timeout": self.patience.connect_timeout_s,
+            "read_timeout": self.patience.read_timeout_s,
+            "max_pool_connections": _CONNECTIONS,
+        }
+        if place.request_checksum_calculation is not None:
+            config["request_checksum_calculation"] = place.request_checksum_calculation
+        session = AioSession()  # Finds credentials as every AWS tool does, and renews them.
+        session.register_component("data_loader", _DESCRIPTIONS)
+        return s3fs.S3FileSystem(
+            session=session,
+            skip_instance_cache=True,  # A cached one is shared with whoever else uses s3fs here.
+            use_listings_cache=False,  # A cached listing misses what other processes put and delete.
+            endpoint_url=place.endpoint_url,
+            client_kwargs={} if place.region is None else {"region_name": place.region},
+            config_kwargs=config,
+            loop=get_loop(),
+        )
