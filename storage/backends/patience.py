@@ -15,6 +15,8 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 _BYTES_PER_RETRY: Final = 64 << 20
+_DICE: Final = random.SystemRandom()
+"""Not `random` itself: its generator is the training's, and a retry in mid-step would change what that draws."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class Budget:
 
     async def pause(self, error: Exception) -> None:
         """Wait before the next try; raises `error` when there is none."""
-        dice = random.random()  # noqa: S311  (spreads load, guards nothing)
+        dice = _DICE.random()
         wait_s = self.patience.wait_s(self.spent, size=self.size, stranger=self.stranger(), dice=dice)
         if wait_s is None or time.monotonic() - self.started_s + wait_s > self.limit_s:
             raise error

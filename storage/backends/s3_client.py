@@ -86,8 +86,8 @@ class S3Client:
     def _connect(self) -> Any:
         place = self.place
         config = {
-            # The retries are ours: two loops, one in the other, would multiply.
-            "retries": {"max_attempts": 1, "mode": "standard"},
+            # The retries are ours: two loops, one in the other, would multiply, and botocore draws from `random`.
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
             "connect_timeout": self.patience.connect_timeout_s,
             "read_timeout": self.patience.read_timeout_s,
             "max_pool_connections": _CONNECTIONS,
