@@ -105,11 +105,6 @@ def maintain(
     return deleted
 
 
-def tidy(backend: Backend, now: AttemptId, *, keep_last: int, protected: Collection[AttemptId] = ()) -> list[AttemptId]:
-    """`maintain` by the simplest rule."""
-    return maintain(backend, now, retention.Rules(keep_last=keep_last), protected=protected)
-
-
 def give_up(backend: Backend, now: AttemptId, *, own: Collection[AttemptId] = ()) -> None:
     """Reclaim the space of a save that failed, and of those before it. As far as the storage, in trouble, lets us."""
     try:

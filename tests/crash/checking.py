@@ -18,6 +18,7 @@ from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog, Standing
 from relight.storage.digest import digest
 from relight.storage.errors import NotFound, StorageError
+from relight.storage.retention import Rules
 from relight.storage.verify import verify
 from relight.tests.crash.lives import (
     IDENTITY,
@@ -128,7 +129,7 @@ class Checker:
         )
         now = attempt_id(newest.step + 1 if newest else 1, claim.number)
         save(backend, now)
-        sweep.tidy(backend, now, keep_last=1)
+        sweep.maintain(backend, now, Rules(keep_last=1))
         kept = [checkpoint.manifest for checkpoint in Catalog(backend).committed()]
         if kept[0].id != now:
             yield f"STUCK: the next life's save is not the newest, {kept[0].id.name} is"

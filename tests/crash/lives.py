@@ -12,6 +12,7 @@ from relight.storage import generations, runs, sweep
 from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog
 from relight.storage.persister import persist
+from relight.storage.retention import Rules
 from relight.tests.crash.conductor import Conductor
 from relight.tests.crash.recording import Recorder, RecordingDisk
 from relight.tests.storage.checkpoints import attempt_id, job, shard
@@ -100,7 +101,7 @@ class Life:
             outcome = persist(backend, work, data, pause=lambda _: self._disks[rank].gate())
             if outcome.committed:
                 self.recorder.mark(Committed(id))
-                sweep.tidy(backend, id, keep_last=KEEP_LAST)
+                sweep.maintain(backend, id, Rules(keep_last=KEEP_LAST))
             elif outcome.failed and not fails:
                 raise AssertionError(outcome.failed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from relight.storage import sweep
 from relight.storage.backends.open import open_backend
+from relight.storage.retention import Rules
 from relight.tests.crash.traced import serve
 from relight.tests.storage.checkpoints import attempt_id, persist_rank
 
@@ -18,7 +19,7 @@ def save(url: str) -> str:
     outcomes = [persist_rank(backend, now, rank) for rank in (1, 0)]
     if not outcomes[1].committed:
         return f"failed {outcomes[0].failed or outcomes[1].failed}"
-    sweep.tidy(backend, now, keep_last=KEEP_LAST)
+    sweep.maintain(backend, now, Rules(keep_last=KEEP_LAST))
     return "committed"
 
 

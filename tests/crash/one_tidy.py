@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from relight.storage import sweep
 from relight.storage.backends.open import open_backend
+from relight.storage.retention import Rules
 from relight.tests.crash.traced import serve
 from relight.tests.storage.checkpoints import attempt_id
 
@@ -12,7 +13,7 @@ KEEP_LAST = 1
 
 
 def tidy(url: str) -> str:
-    deleted = sweep.tidy(open_backend(url), attempt_id(NEWEST), keep_last=KEEP_LAST)
+    deleted = sweep.maintain(open_backend(url), attempt_id(NEWEST), Rules(keep_last=KEEP_LAST))
     return f"deleted {len(deleted)}"
 
 

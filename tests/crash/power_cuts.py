@@ -30,6 +30,7 @@ from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog, Standing
 from relight.storage.digest import digest
 from relight.storage.layout import AttemptId
+from relight.storage.retention import Rules
 from relight.storage.verify import verify
 from relight.tests.crash.checking import expected_digest, record_problems
 from relight.tests.crash.lives import IDENTITY, KEEP_LAST, Claimed, Registered
@@ -116,7 +117,7 @@ def live(root: Path, disk: type[Disk], tell: Callable[[str], object]) -> None:
                 return
             tell(f"committed {now.name}")
             tell("tidies")
-            sweep.tidy(mine, now, keep_last=KEEP_LAST)
+            sweep.maintain(mine, now, Rules(keep_last=KEEP_LAST))
 
 
 def life_until_the_cut(medium: Medium, root: Path, disk: type[Disk], chance: random.Random) -> list[str]:

@@ -24,6 +24,7 @@ from relight.storage import generations, sweep
 from relight.storage.backends.base import Entry
 from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog, Checkpoint, Standing
+from relight.storage.retention import Rules
 from relight.storage.verify import verify
 from relight.tests.storage.checkpoints import attempt_id, save
 
@@ -81,7 +82,7 @@ def write(root: Path, keep_last: int, announced: mmap.mmap) -> None:
         now = attempt_id(step)
         save(backend, now)
         announced[:8] = struct.pack("q", step)
-        sweep.tidy(backend, now, keep_last=keep_last)
+        sweep.maintain(backend, now, Rules(keep_last=keep_last))
 
 
 def look(root: Path, kind: type[Catalog], announced: mmap.mmap, chance: random.Random, figures: Figures) -> None:

@@ -13,6 +13,7 @@ from relight.storage.backends.base import Entry
 from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog
 from relight.storage.errors import NotFound
+from relight.storage.retention import Rules
 from relight.tests.crash.readers import CATALOGS
 from relight.tests.storage.checkpoints import attempt_id, persist_rank, save
 
@@ -37,7 +38,7 @@ class Overtaken(LocalBackend):
             self.step += 1
             assert persist_rank(self._writer, attempt_id(self.step), 0).committed
             persist_rank(self._writer, attempt_id(self.step + 1), 1)
-            sweep.tidy(self._writer, attempt_id(self.step), keep_last=1)
+            sweep.maintain(self._writer, attempt_id(self.step), Rules(keep_last=1))
         self.looks += 1
 
     def list(self, prefix: str) -> list[Entry]:

@@ -16,6 +16,7 @@ from relight.storage import sweep
 from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog, Standing
 from relight.storage.digest import digest
+from relight.storage.retention import Rules
 from relight.storage.verify import verify
 from relight.tests.crash.checking import expected_digest
 from relight.tests.crash.one_save import KEEP_LAST, STEP
@@ -117,7 +118,7 @@ def _check(root: Path, what: str, ended: str) -> None:
     assert STEP not in there or not ended.startswith("failed"), what
     now = attempt_id(30, attempt=2)
     save(backend, now)
-    sweep.tidy(backend, now, keep_last=KEEP_LAST)
+    sweep.maintain(backend, now, Rules(keep_last=KEEP_LAST))
     assert {path.name for path in (root / "checkpoints").iterdir()} == {
         now.name,
         attempt_id(max(step for step in there)).name,

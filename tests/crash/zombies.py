@@ -23,6 +23,7 @@ from relight.storage.backends.disk import Disk
 from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog
 from relight.storage.digest import digest
+from relight.storage.retention import Rules
 from relight.storage.verify import verify
 from relight.tests.crash.checking import expected_digest
 from relight.tests.storage.checkpoints import attempt_id, persist_rank, save
@@ -114,7 +115,7 @@ def zombie(root: Path, stop_at: int, tell: Callable[[str], object]) -> None:
         tell(f"{'committed' if outcome.committed else 'superseded' if outcome.superseded else outcome.failed}\n")
         if not outcome.committed:
             return
-        sweep.tidy(backend, now, keep_last=KEEP_LAST)
+        sweep.maintain(backend, now, Rules(keep_last=KEEP_LAST))
 
 
 class Heir:
@@ -132,7 +133,7 @@ class Heir:
         now = attempt_id(self.resumed.step + 2 * (len(self.saved) + 1), self.number)
         save(self.backend, now)
         self.saved.append(now)
-        sweep.tidy(self.backend, now, keep_last=KEEP_LAST, protected=[self.resumed])
+        sweep.maintain(self.backend, now, Rules(keep_last=KEEP_LAST), protected=[self.resumed])
 
     def problems(self, when: str) -> list[str]:
         """Is all of its own there, and proven, and is its newest what a reader would choose?"""

@@ -12,6 +12,7 @@ from relight.storage.catalog import Catalog, Standing
 from relight.storage.errors import StorageError, Superseded
 from relight.storage.generations import Generation, claim, fenced
 from relight.storage.layout import generation_key
+from relight.storage.retention import Rules
 from relight.tests.contract.racing import race
 from relight.tests.storage.checkpoints import attempt_id, persist_rank, save, steps
 
@@ -127,10 +128,10 @@ def test_a_zombie_that_commits_in_the_last_moment_is_not_chosen_and_is_swept(tmp
         (10, Standing.COMMITTED, ""),
         (5, Standing.COMMITTED, ""),
     ]
-    assert sweep.tidy(zombie, attempt_id(20), keep_last=1) == []
+    assert sweep.maintain(zombie, attempt_id(20), Rules(keep_last=1)) == []
     assert steps(backend) == [10, 5]
     save(backend, attempt_id(15, generation=2))
-    sweep.tidy(backend, attempt_id(15, generation=2), keep_last=3)
+    sweep.maintain(backend, attempt_id(15, generation=2), Rules(keep_last=3))
     assert steps(backend) == [15, 10, 5]
     assert [each.id.step for each in Catalog(backend).listing()] == [15, 10, 5]
 

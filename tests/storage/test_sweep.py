@@ -75,7 +75,7 @@ def test_tidying_keeps_what_it_should_and_leaves_foreign_files(tmp_path: Path) -
     foreign[0].mkdir()
     for path in (foreign[0] / "manifest.json", *foreign[1:]):
         path.write_text("mine")
-    deleted = sweep.tidy(backend, attempt_id(30), keep_last=2)
+    deleted = sweep.maintain(backend, attempt_id(30), Rules(keep_last=2))
     assert names(deleted) == [(10, 1, 1), (15, 1, 1)]
     assert steps(backend) == [30, 20]
     assert all(path.exists() for path in foreign)
@@ -89,7 +89,7 @@ def test_what_the_run_resumed_from_is_never_deleted(tmp_path: Path) -> None:
     backend = LocalBackend(tmp_path)
     for step in (10, 20, 30):
         save(backend, attempt_id(step))
-    sweep.tidy(backend, attempt_id(30), keep_last=1, protected=[attempt_id(10)])
+    sweep.maintain(backend, attempt_id(30), Rules(keep_last=1), protected=[attempt_id(10)])
     assert steps(backend) == [30, 10]
 
 
@@ -108,11 +108,11 @@ def test_a_deletion_that_breaks_off_anywhere_leaves_whole_checkpoints_only(
                 super()._may_fail(operation, path)
 
     broken = LocalBackend(tmp_path, BreaksOff("unlink", errno.EIO))
-    sweep.tidy(broken, attempt_id(30), keep_last=1)
+    sweep.maintain(broken, attempt_id(30), Rules(keep_last=1))
     assert broken_at >= 10 or f"could not tidy {tmp_path}: cannot delete {tmp_path}/checkpoints/" in caplog.text
     for checkpoint in Catalog(backend).committed():
         assert verify(backend, checkpoint.manifest) == []
     assert Standing.DAMAGED not in {listed.standing for listed in Catalog(backend).listing()}
     assert steps(backend)[0] == 30
-    sweep.tidy(backend, attempt_id(40), keep_last=1)
+    sweep.maintain(backend, attempt_id(40), Rules(keep_last=1))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [attempt_id(30).name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...storage.shards import ITEM_BYTES, Piece
@@ -68,8 +68,3 @@ def _rows_of(spec: TensorSpec, first: int, last: int) -> Piece:
         return Piece.whole(spec.name, spec.dtype, spec.shape)
     shape = (last - first, *spec.shape[1:])
     return Piece(spec.name, spec.dtype, shape, spec.shape, (first,) + (0,) * (len(shape) - 1))
-
-
-def imbalance(shares: Sequence[int]) -> float:
-    """Largest share over the mean, 1.0 when all are equal."""
-    return max(shares) * len(shares) / max(sum(shares), 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 
 from ...storage.checksum import digest
@@ -57,14 +56,12 @@ class Saver:
     def busy(self) -> bool:
         return self._persister.busy
 
-    def save(self, captured: Captured, progress: Progress) -> float:
-        """Stage and submit; returns the seconds that training stood still. Never while busy."""
-        began = time.perf_counter()
+    def save(self, captured: Captured, progress: Progress) -> None:
+        """Stage and submit. Never while busy."""
         self._count += 1
         layout, sources = self._layout(captured)
         view = self._arena.stage(layout, lambda piece: box_of(sources[piece.name], piece))
         self._persister.submit(self._job(progress), view)
-        return time.perf_counter() - began
 
     def _layout(self, captured: Captured) -> tuple[ShardLayout, Tensors]:
         """This rank's shard, and the live tensors that its pieces are cut from."""
