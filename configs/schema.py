@@ -49,6 +49,19 @@ def _url(value: str) -> str:
     return value
 
 
+def _save_every(value: object) -> object:
+    try:
+        return value if value == "auto" or isinstance(value, Every) else Every.parse(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from None
+
+
+def _memory_every(value: object) -> object:
+    if value in ("auto", "never") or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("expected auto, never, or a number of steps of at least 1")
+
+
 def _trace(value: str) -> str:
     if "{rank}" not in value:
         raise ValueError("expected a path with {rank} in it, or all ranks would write one file")
@@ -93,7 +106,12 @@ class KeepBestConfig(_Section):
 
 
 class CheckpointConfig(_Section):
-    every: Every = Every(steps=50)
+    every: Annotated[Every | Literal["auto"], BeforeValidator(_save_every)] = Every(steps=50)
+    memory_every: Annotated[Literal["auto", "never"] | int, BeforeValidator(_memory_every)] = "auto"
+    when_busy: Literal["defer", "wait", "skip", "queue"] = "defer"
+    arenas: Annotated[int, Field(strict=True, ge=1, le=3)] = 2
+    overlap: StrictBool = False
+    overhead: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.01
     keep_last: Positive = 3
     keep_every: Every | None = None
     keep_best: KeepBestConfig | None = None

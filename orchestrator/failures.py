@@ -65,6 +65,8 @@ class Failure:
     """One line: `ValueError: no such column`, or `killed by SIGKILL`."""
     step: int = -1
     committed_step: int = -1
+    resumed_step: int = -1
+    """What the workers had gone on from, which may have been in memory alone."""
     details: str = ""
     """The traceback, or all of a message that has more than one line."""
     message: str = ""
@@ -119,6 +121,7 @@ def classify(evidence: Sequence[ExitEvidence], storage_errors: frozenset[str] = 
         what=describe(first),
         step=_step_of(first),
         committed_step=max((each.beat.committed_step for each in evidence if each.beat is not None), default=-1),
+        resumed_step=max((each.beat.resumed_step for each in evidence if each.beat is not None), default=-1),
         details=_details(first.report),
         message=first.report.message if first.report is not None else "",
         signal_name=_signal_name(first.returncode) if first.report is None else "",

@@ -57,7 +57,10 @@ class Journal:
         return f"journal/{self._incarnation}-{self._host}.jsonl"
 
     def record(self, event: str, **facts: Any) -> None:
-        """Add one line. `facts` are plain values. Never blocks on the storage and never raises for its sake."""
+        """Add one line. `facts` are plain values; an `at` among them is when it happened, if that was not now.
+
+        Never blocks on the storage and never raises for its sake.
+        """
         where = {"at": round(time.time(), 3), "host": self._host, "incarnation": self._incarnation}
         line = json.dumps({"event": event, **where, **facts}).encode() + b"\n"
         with self._news:

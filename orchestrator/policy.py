@@ -22,22 +22,28 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class History:
     """What happened so far in this launcher's life. `without_progress` counts the failures since a step was
-    committed that was not committed at the failure before; `committed_step` is the newest one seen, -1: none.
+    committed, or gone on from, that was not at the failure before; the newest ones seen are kept, -1: none.
     """
 
     failures: int = 0
     without_progress: int = 0
     committed_step: int = -1
+    resumed_step: int = -1
     last_signature: tuple[str, int] | None = None
 
-    def progressed(self, failure: Failure) -> bool:
+    def committed_more(self, failure: Failure) -> bool:
         return failure.committed_step > self.committed_step
+
+    def progressed(self, failure: Failure) -> bool:
+        """Copies in memory count: a run that goes on from them gets on, though nothing was committed in between."""
+        return self.committed_more(failure) or failure.resumed_step > self.resumed_step
 
     def after(self, failure: Failure) -> Self:
         return type(self)(
             failures=self.failures + 1,
             without_progress=1 if self.progressed(failure) else self.without_progress + 1,
             committed_step=max(self.committed_step, failure.committed_step),
+            resumed_step=max(self.resumed_step, failure.resumed_step),
             last_signature=failure.signature,
         )
 
@@ -80,7 +86,7 @@ def _is_the_same_bug(failure: Failure, history: History) -> bool:
     return (
         failure.kind is FailureClass.USER_BUG
         and failure.signature == history.last_signature
-        and not history.progressed(failure)
+        and not history.committed_more(failure)
     )
 
 

@@ -32,6 +32,15 @@ def scratch_directory(parent: Path | None = None) -> Iterator[Path]:
         os.close(lock)
 
 
+def memory_directory(scratch: Path) -> Path | None:
+    """A folder for the workers' state, where the scratch directory is in memory: on a disk it would be no faster."""
+    if not scratch.is_relative_to(SHARED_MEMORY):
+        return None
+    path = scratch / "memory"
+    path.mkdir()
+    return path
+
+
 def _default_parent() -> Path:
     return SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
 

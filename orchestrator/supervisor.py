@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..configs.protocol import ExitCode
+from ..configs.events import read_events
+from ..configs.protocol import ENV_FAILURES, ENV_MEMORY_DIR, ExitCode
 from ..storage.errors import StorageError
 from . import commandline, preflight, report
 from .environment import Place, omp_threads, worker_environment
@@ -26,7 +27,7 @@ from .meeting import AllFinished, Broken, Joined, Refused, Rendezvous
 from .notices import Notices, wait_for_any
 from .policy import History, Stop, decide
 from .processors import likely_processes
-from .scratch import scratch_directory
+from .scratch import memory_directory, scratch_directory
 from .spawning import Spawn
 from .watch import Outcome, Watch
 
@@ -79,7 +80,7 @@ def _run(argv: Sequence[str]) -> int:
         # Not the arguments of a script: there may be secrets among them.
         overrides = list(command.rest) if config is not None else []
         journal.record("launched", target=command.target, overrides=overrides, processes=spec.processes)
-        code = Supervisor(spec, group, rendezvous, notices, journal, scratch).run()
+        code = Supervisor(spec, group, rendezvous, notices, journal, scratch, memory=memory_directory(scratch)).run()
         journal.record("ended", exit_code=int(code))
         return code
 
@@ -100,7 +101,10 @@ class Supervisor:
     journal: Journal
     scratch: Path
     say: Callable[[str], None] = say
+    memory: Path | None = None
+    """Where workers leave their state in memory for the next ones; None where there is no memory filesystem."""
     _attempt: int = field(init=False, default=0)
+    _began: float = field(init=False, default_factory=time.monotonic)
     _history: History = field(init=False, default_factory=History)
     _storage_errors: frozenset[str] = field(init=False, default_factory=preflight.storage_errors)
 
@@ -140,6 +144,8 @@ class Supervisor:
         self.group.start([self._spawn(place, local_rank, run_dir) for local_rank in range(place.local_world_size)])
         deadline_s = self.spec.preemption_deadline_s
         outcome = Watch(self.group, self.notices, self.rendezvous, run_dir, deadline_s, self.say).run()
+        for event in read_events(run_dir):
+            self.journal.record(**event, attempt=self._attempt)
         for each in outcome.evidence:
             self.journal.record(
                 "exited", attempt=self._attempt, rank=each.rank, pid=each.pid, returncode=each.returncode,
@@ -150,7 +156,14 @@ class Supervisor:
     def _spawn(self, place: Place, local_rank: int, run_dir: Path) -> Spawn:
         environment = worker_environment(place, local_rank, self.spec.job, run_dir, self.group.environment)
         stdout, stderr = self.spec.streams.files(local_rank, self._attempt)
-        return Spawn(place.first_rank + local_rank, self.spec.entry, environment, stdout, stderr)
+        return Spawn(place.first_rank + local_rank, self.spec.entry, environment | self._known(), stdout, stderr)
+
+    def _known(self) -> dict[str, str]:
+        """What the launcher's life so far means for a worker: where it may find its state, how often it may fail."""
+        variables = {ENV_FAILURES: f"{self._history.failures}/{time.monotonic() - self._began:.0f}"}
+        if self.memory is not None:
+            variables[ENV_MEMORY_DIR] = str(self.memory)
+        return variables
 
     def _settle(self, outcome: Outcome) -> int | None:
         """The exit code, or None for another attempt."""

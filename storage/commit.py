@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -44,14 +45,27 @@ class SaveJob:
     protected: tuple[AttemptId, ...] = ()
 
 
-def write_shard(backend: Backend, job: SaveJob, data: Bytes) -> Receipt:
+def write_shard(
+    backend: Backend, job: SaveJob, data: Bytes, *, on_hashed: Callable[[Receipt], None] | None = None
+) -> Receipt:
     """Make this rank's shard durable, then say so.
 
-    Once the receipt may be visible the shard is rank 0's to count on: nobody but rank 0 takes it back.
+    Once the receipt may be visible the shard is rank 0's to count on: nobody but rank 0 takes it back. `on_hashed` is
+    told the receipt as soon as all blocks are hashed, in another thread, while the shard is still being written.
     """
     view = memoryview(data).cast("B")
-    receipt = Receipt(rank=job.rank, size=len(view), blocks=checksum.hash_blocks(view))
-    backend.put(job.id.shard_key(job.rank, job.world_size), view)
+
+    def hash_blocks() -> Receipt:
+        receipt = Receipt(rank=job.rank, size=len(view), blocks=checksum.hash_blocks(view))
+        if on_hashed is not None:
+            on_hashed(receipt)
+        return receipt
+
+    # Beside the writing, which leaves the processor idle: hashing then takes no time of its own.
+    with ThreadPoolExecutor(1, thread_name_prefix="relight-hash") as pool:
+        hashing = pool.submit(hash_blocks)
+        backend.put(job.id.shard_key(job.rank, job.world_size), view)
+        receipt = hashing.result()
     backend.put(job.id.receipt_key(job.rank), receipt.to_bytes())
     return receipt
 

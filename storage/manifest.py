@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from .backends.base import Backend
-from .errors import Damaged
+from .errors import Damaged, StorageError
 from .layout import AttemptId, shard_name
-from .sealed import READS, parse_record, read_limited, seal
+from .sealed import READS, is_bulky, parse_record, seal
 
 
 def _spelled_out(value: Any) -> Any:
@@ -29,21 +29,41 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    max_bytes: ClassVar[int] = 64 << 10
+    """None of ours is longer, and no more is read of what is: as Python's objects JSON takes many times its size."""
+
     def to_bytes(self) -> bytes:
-        return seal(self.model_dump(mode="json"))
+        """Raises StorageError for a record that no reader would accept."""
+        raw = seal(self.model_dump(mode="json"))
+        if trouble := self._trouble(raw):
+            message = f"no reader would take the {type(self).__name__.lower()} of this checkpoint: it {trouble}. "
+            raise StorageError(message + "Keep fewer metrics, or spread the checkpoint over more ranks")
+        return raw
 
     @classmethod
     def from_bytes(cls, raw: bytes, key: str) -> Self:
         """Raises `Damaged` unless `raw` is exactly what `to_bytes` wrote and every field fits."""
+        if trouble := cls._trouble(raw):
+            raise Damaged(key, f"it {trouble}, which no {cls.__name__.lower()} of ours is")
         return parse_record(cls, raw, key)
+
+    @classmethod
+    def _trouble(cls, raw: bytes) -> str:
+        """Why these bytes are not worth parsing, in constant memory; empty when they are."""
+        if len(raw) > cls.max_bytes:
+            return f"is longer than {cls.max_bytes} bytes"
+        # A rank's entry in a manifest, with one pair of braces and three commas, is 88 bytes at least.
+        if is_bulky(raw, containers=64 + len(raw) // 64, values=4096 + len(raw) // 20):
+            return "is denser than one list or object in 64 bytes and one value in 20"
+        return ""
 
     @classmethod
     def load(cls, backend: Backend, key: str) -> Self:
         """The record under `key`; raises `NotFound` or `Damaged`."""
         for _ in range(READS - 1):
             with contextlib.suppress(Damaged):
-                return cls.from_bytes(read_limited(backend, key), key)
-        return cls.from_bytes(read_limited(backend, key), key)
+                return cls.from_bytes(backend.read(key, 0, cls.max_bytes + 1), key)
+        return cls.from_bytes(backend.read(key, 0, cls.max_bytes + 1), key)
 
 
 class Progress(Record):
@@ -66,6 +86,9 @@ class ShardEntry(Record):
 
 class Manifest(Record):
     """What was committed. `token` is the writer's: it tells our own commit from another's after a lost reply."""
+
+    max_bytes: ClassVar[int] = 8 << 20
+    """A rank's entry takes about 100 bytes: enough for 80,000 ranks."""
 
     format: Literal["relight-checkpoint/1"] = "relight-checkpoint/1"
     run: str

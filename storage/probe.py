@@ -31,7 +31,7 @@ def probe(backend: Backend, *, single_writer: bool = False) -> None:
         message = (
             f"{backend.url} overwrites what it was asked to create (it ignores If-None-Match), so that two launchers "
             "could not be kept apart. Choose another server, or, if nothing else ever writes to this run, "
-            "set storage.single_writer: true"
+            "set storage.single_writer: true (in a script: CheckpointSettings(single_writer=True))"
         )
         raise NotExclusive(message)
 

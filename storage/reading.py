@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from . import checksum, shards
 from .backends.base import Backend
@@ -11,6 +12,9 @@ from .errors import Damaged, NotFound
 from .manifest import Manifest
 from .receipts import Receipt
 from .sealed import READS
+
+_RUN_BYTES: Final = 16 << 20
+"""Read in one go: less, and a disk or an object store is asked too often; more, and the threads end far apart."""
 
 
 class ShardReader:
@@ -35,9 +39,9 @@ class ShardReader:
         self._block_bytes = receipt.block_bytes
         self._blocks = receipt.blocks
 
-    def blocks(self) -> Iterator[int]:
+    def blocks(self) -> range:
         """The numbers of all blocks."""
-        return iter(range(len(self._blocks)))
+        return range(len(self._blocks))
 
     @property
     def longest_block(self) -> int:
@@ -51,40 +55,61 @@ class ShardReader:
 
     def read_block(self, block: int, buffer: memoryview) -> None:
         """Read one block into `buffer` (exactly its length) and prove it; what fails is read again before it counts."""
-        for left in reversed(range(READS)):
-            try:
-                self._read_block(block, buffer)
-            except Damaged:
-                if not left:
-                    raise
-            else:
-                return
-
-    def _read_block(self, block: int, buffer: memoryview) -> None:
-        start, end = self.span(block)
-        try:
-            got = self._backend.read_into(self.key, start, buffer)
-        except NotFound:
-            raise Damaged(self.key, "it is missing") from None
-        if got != end - start:
-            raise Damaged(self.key, f"block {block} (bytes {start} to {end}) is cut short after {got} bytes")
-        if checksum.digest(buffer) != self._blocks[block]:
-            raise Damaged(self.key, f"the checksum of block {block} (bytes {start} to {end}) does not match")
+        self._read_run(range(block, block + 1), buffer)
 
     def read_into(self, buffer: memoryview, *, threads: int = 1) -> None:
-        """Read and prove the whole shard into `buffer` (`size` bytes), several blocks at a time."""
+        """Read and prove the whole shard into `buffer` (`size` bytes), straight from the backend, by several threads.
 
-        def read(block: int) -> None:
-            start, end = self.span(block)
-            self.read_block(block, buffer[start:end])
+        Past the page cache where `buffer` starts on a page. It holds nothing of use when this raises.
+        """
+        together = max(1, _RUN_BYTES // self._block_bytes)
+        runs = [self.blocks()[first : first + together] for first in self.blocks()[::together]]
+        over = threading.Event()
 
-        if threads == 1:
-            for block in self.blocks():
-                read(block)
-            return
+        def read(run: range) -> None:
+            if over.is_set():  # It cannot be whole any more, or nobody wants it.
+                return
+            try:
+                self._read_run(run, buffer[self.span(run[0])[0] : self.span(run[-1])[1]])
+            except BaseException:
+                over.set()
+                raise
+
         with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(read, self.blocks()):
-                pass
+            try:
+                for _ in pool.map(read, runs):
+                    pass
+            finally:
+                over.set()
+
+    def _read_run(self, run: range, buffer: memoryview) -> None:
+        """Read blocks that lie side by side in one go, and each that is not right again: it may suffer on the way."""
+        origin = self.span(run[0])[0]
+        got = self._fetch(origin, buffer)
+        for block in run:
+            start, end = self.span(block)
+            piece = buffer[start - origin : end - origin]
+            flaw = self._flaw(block, piece, got - (start - origin))
+            for _ in range(READS - 1):
+                if flaw:
+                    flaw = self._flaw(block, piece, self._fetch(start, piece))
+            if flaw:
+                raise Damaged(self.key, flaw)
+
+    def _fetch(self, start: int, buffer: memoryview) -> int:
+        try:
+            return self._backend.read_into(self.key, start, buffer)
+        except NotFound:
+            raise Damaged(self.key, "it is missing") from None
+
+    def _flaw(self, block: int, buffer: memoryview, got: int) -> str:
+        """What is wrong with a block of which `got` bytes (or more) came; empty when it is proven."""
+        start, end = self.span(block)
+        if got < end - start:
+            return f"block {block} (bytes {start} to {end}) is cut short after {max(got, 0)} bytes"
+        if checksum.digest(buffer) != self._blocks[block]:
+            return f"the checksum of block {block} (bytes {start} to {end}) does not match"
+        return ""
 
     def read_range(self, start: int, end: int) -> bytes:
         """The bytes [start, end), proven; whole blocks are read for it."""

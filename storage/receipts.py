@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,9 @@ from .manifest import Count, Hex128, Record, ShardEntry
 
 class Receipt(Record):
     """One rank's word on one attempt. `failed` says why there is no shard; then the other fields are empty."""
+
+    max_bytes: ClassVar[int] = 16 << 20
+    """A block of 4 MiB takes 39 bytes: enough for a shard of 1.6 TiB."""
 
     rank: Count
     size: Count = 0

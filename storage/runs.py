@@ -22,31 +22,31 @@ class RunRecord(Record):
     identity: dict[str, str | int]
 
 
-def register(backend: Backend, identity: Identity) -> RunRecord:
+def register(backend: Backend, identity: Identity, *, single_writer: bool = False) -> RunRecord:
     """Create the run's record, or check that the one there describes this run.
 
     Only the keys that both sides give are compared, so a script that names nothing may continue any run.
 
     Raises:
         OtherRun: the URL holds another run; the message names what differs. Nothing was written.
+        StorageUnavailable, NotExclusive: as `check` does; then there is no record either.
     """
-    record = RunRecord(run=uuid.uuid4().hex, identity=dict(identity))
-    try:
-        found = read(backend)
-    except NotFound:
+    found = check(backend, identity, single_writer=single_writer)
+    if found is None:
+        record = RunRecord(run=uuid.uuid4().hex, identity=dict(identity))
         try:
             backend.put(RUN_KEY, record.to_bytes())
         except AlreadyExists:
             found = read(backend)  # Started twice at once: the first record is the run's, for both.
+            _compare(backend, found, identity)
         else:
             return record
-    _compare(backend, found, identity)
     backend.settle("")  # Whoever put it may have been killed before it was durable; from here on it is built on.
     return found
 
 
-def check(backend: Backend, identity: Identity, *, single_writer: bool = False) -> None:
-    """Before anything is started: may this run use this storage, and is the storage fit? It is left as it was.
+def check(backend: Backend, identity: Identity, *, single_writer: bool = False) -> RunRecord | None:
+    """May this run use this storage, and is the storage fit? It is left as it was; returns the run's record, if any.
 
     Raises:
         OtherRun: the URL holds another run.
@@ -54,9 +54,12 @@ def check(backend: Backend, identity: Identity, *, single_writer: bool = False) 
         NotExclusive: it does not refuse a second write, and `single_writer` was not vouched for.
     """
     # One that is not there is not made here: a misspelt task would own the URL. The first worker that builds it does.
+    found = None
     with contextlib.suppress(NotFound):
-        _compare(backend, read(backend), identity)
+        found = read(backend)
+        _compare(backend, found, identity)
     probe(backend, single_writer=single_writer)
+    return found
 
 
 def read(backend: Backend) -> RunRecord:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import xxhash
 from pydantic import BaseModel, ValidationError
 
-from .backends.base import Backend
 from .errors import Damaged
 
 Model = TypeVar("Model", bound=BaseModel)
-
-MAX_DOCUMENT_BYTES = 64 << 20
-"""No record of ours is larger; of a bigger file no more than this is read."""
 
 READS = 3
 """How often bytes are read before they count as damaged: they may be whole where they lie and suffer on the way."""
@@ -29,26 +25,43 @@ def canonical(body: object) -> str:
 
 def seal(body: Mapping[str, Any]) -> bytes:
     """`{"checksum": xxh3_128 of the canonical body, "record": body}`, ready to be stored."""
+    return "".join(_spelled(body)).encode()
+
+
+def _spelled(body: Mapping[str, Any]) -> Iterator[str]:
     checksum = xxhash.xxh3_128_hexdigest(canonical(body).encode())
-    text = json.dumps({"checksum": checksum, "record": body}, sort_keys=True, indent=1, allow_nan=False)
-    return text.encode() + b"\n"
+    yield from json.JSONEncoder(sort_keys=True, indent=1, allow_nan=False).iterencode(
+        {"checksum": checksum, "record": body}
+    )
+    yield "\n"
 
 
-def read_limited(backend: Backend, key: str) -> bytes:
-    """The bytes of a document, of which no more than it may have are ever fetched."""
-    return backend.read(key, 0, MAX_DOCUMENT_BYTES + 1)
+def _is_spelled_so(raw: bytes, body: Mapping[str, Any]) -> bool:
+    """Compared bit by bit: the pieces of a large document together take many times its size."""
+    at = 0
+    for piece in _spelled(body):
+        if not raw.startswith(piece.encode(), at):
+            return False
+        at += len(piece)  # All of it is ASCII.
+    return at == len(raw)
 
 
 def unseal(raw: bytes, key: str) -> dict[str, Any]:
     """The body of a sealed document; raises `Damaged` unless the bytes are exactly what `seal` makes of it."""
-    if len(raw) > MAX_DOCUMENT_BYTES:
-        raise Damaged(key, f"it is longer than {MAX_DOCUMENT_BYTES} bytes, more than any record of Relight's")
     document = strict_json(raw, key)
     body = document.get("record") if isinstance(document, dict) else None
     # Comparing whole documents also catches what a checksum of the body cannot: damage in the white space around it.
-    if not isinstance(body, dict) or seal(body) != raw:
+    if not isinstance(body, dict) or not _is_spelled_so(raw, body):
         raise Damaged(key, "its checksum does not match its content")
     return body
+
+
+def is_bulky(raw: bytes, *, containers: int, values: int) -> bool:
+    """More than so many lists and objects, or values? Counted in the text, before any of them takes memory.
+
+    A comma in a string counts too. As Python's objects `{"a":0}` takes 240 bytes, an empty list 64, a number 32.
+    """
+    return raw.count(b"{") + raw.count(b"[") > containers or raw.count(b",") > values
 
 
 def strict_json(raw: bytes, key: str) -> Any:
@@ -64,12 +77,23 @@ def strict_json(raw: bytes, key: str) -> Any:
 def parse_record(model: type[Model], raw: bytes, key: str) -> Model:
     """A sealed document as its model; raises `Damaged` with the first field that does not fit."""
     body = unseal(raw, key)
+    _check_fields(model, body, key)
     try:
         return model.model_validate_json(canonical(body), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"
         raise Damaged(key, f"{where}: {first['msg']}") from None
+
+
+def _check_fields(model: type[BaseModel], body: Mapping[str, Any], key: str) -> None:
+    """pydantic would see it too, but its error holds a copy of the whole body for every field that is not there."""
+    for name, field in model.model_fields.items():
+        if field.is_required() and name not in body:
+            raise Damaged(key, f"{name}: Field required")
+    for name in body:
+        if name not in model.model_fields:
+            raise Damaged(key, f"{name:.60}: Extra inputs are not permitted")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,18 +1,17 @@
 """The shard file: a safetensors file that the safetensors library alone can read, with the global geometry beside.
 
-The layout is planned here (sizes and offsets only); the bytes are put in place by whoever owns the memory.
+What is read is checked here; what is written is laid out in `arrangement.py`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from .errors import Damaged
-from .sealed import canonical, strict_json
+from .sealed import is_bulky, strict_json
 
 ITEM_BYTES: Mapping[str, int] = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
@@ -22,18 +21,20 @@ ITEM_BYTES: Mapping[str, int] = {
 }
 """Element sizes in bytes, by the dtype names of the safetensors format."""
 
-MAX_HEADER_BYTES = 100_000_000 + 8
-"""The safetensors library's own limit, with the 8 bytes that hold the length."""
+MAX_HEADER_BYTES = 32 << 20
+"""With the 8 bytes that hold the length. A tensor takes about 200. (The safetensors library stops at 100 MB.)"""
+
+MAX_HEADER_CONTAINERS = 1 << 19
+MAX_HEADER_VALUES = 1 << 21
+"""Lists and objects, and values, in a header: three and six for a tensor, as many again for a part of one."""
 
 MAX_SIZE = 1 << 63
 MAX_DIMS = 64
 """No header of ours says more; one that does is refused before anything is computed with it or allocated for it."""
 
-_HEADER_STEP = 4096
-"""Headers are padded to whole pages, so that tensor data starts on one and small changes do not move it."""
-
-_STATE = "relight.state"
-_PIECES = "relight.pieces"
+METADATA = "__metadata__"
+STATE = "relight.state"
+PIECES = "relight.pieces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,59 +95,6 @@ class ShardLayout:
     state: Mapping[str, Any] = field(default_factory=dict)
 
 
-def plan(pieces: Iterable[Piece], state: Mapping[str, Any], *, min_header_bytes: int = 0) -> ShardLayout:
-    """Lay the pieces out one after the other, widest elements first, so that each is aligned to its own dtype.
-
-    `min_header_bytes` keeps room for a header that grows a little from save to save. Raises ValueError when `state`
-    is not strict JSON, a piece comes twice, or the header would be longer than any reader accepts.
-    """
-    ordered = sorted(pieces, key=lambda piece: (-ITEM_BYTES[piece.dtype], piece.name, piece.offset))
-    header: dict[str, Any] = {"__metadata__": None}
-    starts = []
-    geometry = {}
-    end = 0
-    _refuse_twins(ordered)
-    for piece in ordered:
-        key = _free_key(piece, header)
-        header[key] = {"dtype": piece.dtype, "shape": list(piece.shape), "data_offsets": [end, end + piece.size]}
-        if not piece.is_whole or key != piece.name:
-            geometry[key] = [piece.name, list(piece.global_shape), list(piece.offset)]
-        starts.append(end)
-        end += piece.size
-    header["__metadata__"] = {_PIECES: canonical(geometry), _STATE: canonical(dict(state))}
-    encoded = _encode_header(header, min_header_bytes)
-    placed = tuple(Placed(piece, len(encoded) + start) for piece, start in zip(ordered, starts, strict=True))
-    return ShardLayout(encoded, placed, len(encoded) + end, state)
-
-
-def _refuse_twins(ordered: Sequence[Piece]) -> None:
-    seen = set()
-    for piece in ordered:
-        if (piece.name, piece.offset) in seen:
-            message = f"the piece of {piece.name!r} at {list(piece.offset)} is planned twice"
-            raise ValueError(message)
-        seen.add((piece.name, piece.offset))
-
-
-def _free_key(piece: Piece, header: Mapping[str, Any]) -> str:
-    """The tensor's own name where it is free, which it is unless a shard holds several pieces of one tensor."""
-    key = piece.name
-    while key in header:
-        key = f"{key}@{','.join(map(str, piece.offset))}"
-    return key
-
-
-def _encode_header(header: Mapping[str, Any], min_bytes: int) -> bytes:
-    """Length (8 bytes, little endian), JSON, and spaces up to a whole number of pages, as the format allows."""
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-    length = max(len(text) + 8, min_bytes)
-    padded = -(-length // _HEADER_STEP) * _HEADER_STEP
-    if padded > MAX_HEADER_BYTES:
-        message = f"the shard's header would be {padded} bytes long; {MAX_HEADER_BYTES} are possible. Keep less in JSON"
-        raise ValueError(message)
-    return (padded - 8).to_bytes(8, "little") + text.ljust(padded - 8)
-
-
 def header_bytes(prefix: bytes, size: int, key: str) -> int:
     """Length of the header from a shard's first 8 bytes; raises `Damaged` when it cannot be one."""
     if len(prefix) < 8:
@@ -157,17 +105,24 @@ def header_bytes(prefix: bytes, size: int, key: str) -> int:
     return length
 
 
+def is_too_rich(header: bytes) -> bool:
+    """Would parsing it take more memory than a header is given?"""
+    return is_bulky(header, containers=MAX_HEADER_CONTAINERS, values=MAX_HEADER_VALUES)
+
+
 def parse(header: bytes, size: int, key: str) -> ShardLayout:
     """The layout that a shard's header (with its 8 length bytes) describes.
 
     Raises `Damaged` unless every dtype is known, shapes and lengths agree, and the tensors fill the rest of the file
     (`size` bytes in all) without a gap or an overlap.
     """
+    if is_too_rich(header):
+        raise Damaged(key, f"its header holds more than {MAX_HEADER_CONTAINERS} lists or {MAX_HEADER_VALUES} values")
     document = strict_json(header[8:], key)
     try:
-        metadata = document.pop("__metadata__")
-        geometry = strict_json(metadata[_PIECES].encode(), key)
-        state = dict(strict_json(metadata[_STATE].encode(), key).items())
+        metadata = document.pop(METADATA)
+        geometry = strict_json(metadata[PIECES].encode(), key)
+        state = dict(strict_json(metadata[STATE].encode(), key).items())
         placed = tuple(_place(document, geometry, len(header)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Damaged(key, f"its header is not one of Relight's ({type(error).__name__}: {error})") from None

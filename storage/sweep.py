@@ -82,8 +82,11 @@ def maintain(
     *,
     protected: Collection[AttemptId] = (),
     own: Collection[AttemptId] = (),
+    spare_unfinished: bool = False,
 ) -> list[AttemptId]:
     """Apply retention and sweep after the commit of `now`; returns what was deleted, the last one perhaps in part.
+
+    `spare_unfinished`: somebody may still be writing what an earlier worker group has begun, so it is no garbage yet.
 
     `own`: what this worker group has committed and not deleted. A listing without one of them is an old one, or that
     of another place: nothing is deleted by it. Trouble is logged: the next commit tries again. A writer that was
@@ -96,7 +99,8 @@ def maintain(
         generations.refuse_if_superseded(backend, now.generation)
         if _is_shrunken(backend, listing, own):
             return deleted
-        for going in [*old(listing, rules, protected=protected), *garbage(listing, now)]:
+        useless = [] if spare_unfinished else garbage(listing, now)
+        for going in [*old(listing, rules, protected=protected), *useless]:
             deleted.append(going)
             delete_attempt(backend, going)
         uploads.clear(backend, now)
@@ -105,10 +109,17 @@ def maintain(
     return deleted
 
 
-def give_up(backend: Backend, now: AttemptId, *, own: Collection[AttemptId] = ()) -> None:
-    """Reclaim the space of a save that failed, and of those before it. As far as the storage, in trouble, lets us."""
+def give_up(
+    backend: Backend, now: AttemptId, *, own: Collection[AttemptId] = (), spare_unfinished: bool = False
+) -> None:
+    """Reclaim the space of a save that failed, and of those before it. As far as the storage, in trouble, lets us.
+
+    `own` and `spare_unfinished` as for `maintain`.
+    """
     try:
         delete_attempt(backend, now)
+        if spare_unfinished:
+            return
         listing = list(Catalog(backend).listing())
         if _is_shrunken(backend, listing, own):
             return

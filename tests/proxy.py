@@ -76,16 +76,23 @@ def proxied(upstream_url: str) -> Iterator[Proxy]:
     stop = asyncio.Event()
 
     async def serve() -> None:
+        held: set[asyncio.Task[None] | None] = set()
+        """The loop alone does not keep a connection's task from being collected while it waits."""
+
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            held.add(task)
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await _serve(proxy, (upstream.hostname or "", upstream.port or 80), reader, writer)
             writer.transport.abort()
+            held.discard(task)
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=1 << 20)
         proxy.endpoint_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         ready.set()
         await stop.wait()
         server.close()
+        await asyncio.sleep(0.01)  # What was accepted just before becomes a task in the loop's next turns.
         connections = asyncio.all_tasks() - {asyncio.current_task()}
         for task in connections:
             task.cancel()

@@ -93,6 +93,8 @@ def seaweedfs(folder: Path, ports: Sequence[int] = ()) -> Iterator[Server]:
         *("weed", "-logtostderr", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={data}"),
         *("-filer", "-s3", f"-s3.port={s3}", f"-s3.port.grpc={others[6]}", f"-s3.config={config}", *flags),
         *(f"-s3.port.iceberg={others[7]}", f"-s3.port.lance={others[8]}"),
+        # Alone it waits for no other master to be elected: of the usual 10 s each restart would take most.
+        *("-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"),
         *("-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=64"),
     ]
     with _running(command, f"http://127.0.0.1:{s3}", folder) as server:

@@ -20,8 +20,12 @@ class Votes:
     """Told to stop: save and leave."""
     save_due: bool = False
     """It is time for a checkpoint."""
+    snapshot_due: bool = False
+    """It is time to keep the state in memory."""
     busy: bool = False
     """An earlier save is still under way."""
+    full: bool = False
+    """There is no memory to stage another save in."""
     committed_step: int = -1
     """The newest committed checkpoint; -1: none."""
     failed_step: int = -1
@@ -55,8 +59,10 @@ class Agreement:
         self._ballot = self._work = None
         if work is not None:
             work.wait()
-        stop, save_due, busy, committed_step, failed_step = ballot.tolist()
-        return Votes(bool(stop), bool(save_due), bool(busy), committed_step, failed_step)
+        stop, save_due, snapshot_due, busy, full, committed_step, failed_step = ballot.tolist()
+        return Votes(
+            bool(stop), bool(save_due), bool(snapshot_due), bool(busy), bool(full), committed_step, failed_step
+        )
 
     def agree(self, votes: Votes) -> Votes:
         """Vote and wait for everybody: for the end of a run, where there is no next step."""

@@ -13,6 +13,11 @@ class Pulse:
         self._heartbeat = Heartbeat(origin.run_dir, origin.rank) if origin.run_dir is not None else None
         self._step = -1
         self._committed_step = -1
+        self._resumed_step = -1
+
+    def resumed(self, step: int) -> None:
+        """This life goes on from `step`."""
+        self._resumed_step = step
 
     def beat(self, phase: Phase, *, step: int | None = None, committed_step: int | None = None) -> None:
         """Now, in this phase. A step or commit that is not given is as it was (-1: none yet)."""
@@ -21,4 +26,6 @@ class Pulse:
         if committed_step is not None:
             self._committed_step = max(self._committed_step, committed_step)
         if self._heartbeat is not None:
-            self._heartbeat.beat(phase, step=self._step, committed_step=self._committed_step)
+            self._heartbeat.beat(
+                phase, step=self._step, committed_step=self._committed_step, resumed_step=self._resumed_step
+            )

@@ -10,8 +10,7 @@ import os
 from pathlib import Path
 
 from .base import Bytes
-
-_WRITE_BYTES = 16 << 20
+from .direct import write_all
 
 
 class Disk:
@@ -28,9 +27,7 @@ class Disk:
         """Create `path`, which must not exist, with these bytes and make them durable (not yet their name)."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            view = memoryview(data).cast("B")
-            while view:
-                view = view[os.write(descriptor, view[:_WRITE_BYTES]) :]
+            write_all(descriptor, memoryview(data).cast("B"))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

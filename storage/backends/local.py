@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ..errors import AlreadyExists, Damaged, NotFound, StorageUnavailable
 from .base import Bytes, Entry, check_key, check_prefix
+from .beneath import open_file, open_folder
+from .direct import read_fully
 from .disk import Disk
 
 _TEMPORARY = re.compile(r"\.[^/]+\.[0-9a-f]{32}\.tmp")
@@ -29,6 +31,8 @@ _ADVICE = {
     errno.EOPNOTSUPP: f"the filesystem must support hard links and fsync; {_ELSEWHERE.removeprefix('or ')}",
     errno.ENOTDIR: f"a file is in the way; remove it {_ELSEWHERE}",
     errno.EEXIST: f"a file is in the way; remove it {_ELSEWHERE}",
+    errno.ELOOP: "none is followed inside a run's folder (which may be one itself): put the folder there, "
+    f"{_ELSEWHERE}",
     errno.EIO: f"the device reports an error; look at the kernel log {_ELSEWHERE}",
     errno.ENOENT: f"its folder cannot be made, or another process removes it; {_ELSEWHERE.removeprefix('or ')}",
 }
@@ -50,6 +54,7 @@ class LocalBackend:
     def put(self, key: str, data: Bytes, *, overwrite: bool = False) -> None:
         target = self._path(key)
         with _translated(f"cannot write {target}", StorageUnavailable):
+            self._refuse_links(key.rpartition("/")[0])
             for left in reversed(range(_TRIES)):
                 try:
                     self._write(target, data, overwrite=overwrite)
@@ -101,8 +106,10 @@ class LocalBackend:
         self._durable.add(folder)
 
     def settle(self, prefix: str) -> None:
-        folder = self._root / check_prefix(prefix)
+        inside = check_prefix(prefix)
+        folder = self._root / inside
         with _translated(f"cannot sync {folder}"):
+            self._refuse_links(inside)
             if folder.is_dir():
                 self._make_folder(folder)
                 self._disk.sync_dir(folder)
@@ -111,30 +118,32 @@ class LocalBackend:
         with self._opened(key) as descriptor:
             there = max(0, os.fstat(descriptor).st_size - start)
             buffer = bytearray(there if length is None else min(length, there))
-            got = _read_fully(descriptor, start, memoryview(buffer))
+            got = read_fully(descriptor, start, memoryview(buffer))
             return bytes(memoryview(buffer)[:got])
 
     def read_into(self, key: str, start: int, buffer: memoryview) -> int:
         with self._opened(key) as descriptor:
-            return _read_fully(descriptor, start, buffer)
+            return read_fully(descriptor, start, buffer)
 
     def size(self, key: str) -> int:
         with self._opened(key) as descriptor:
             return os.fstat(descriptor).st_size
 
     def list(self, prefix: str) -> list[Entry]:
-        folder = self._root / check_prefix(prefix)
-        with _translated(f"cannot list {folder}"):
+        inside = check_prefix(prefix)
+        with _translated(f"cannot list {self._root / inside}"):
             try:
-                items = list(os.scandir(folder))
+                with open_folder(self._root, inside) as folder:
+                    # Asked for their sizes while the folder is open.
+                    items = (item for item in os.scandir(folder) if not _TEMPORARY.fullmatch(item.name))
+                    return sorted(entry for item in items if (entry := _entry(prefix, item)) is not None)
             except FileNotFoundError:
                 return []
-            entries = (_entry(prefix, item) for item in items if not _TEMPORARY.fullmatch(item.name))
-            return sorted(entry for entry in entries if entry is not None)
 
     def delete(self, key: str) -> None:
         path = self._path(key)
         with _translated(f"cannot delete {path}"):
+            self._refuse_links(key.rpartition("/")[0])
             try:
                 self._disk.unlink(path)
                 self._disk.sync_dir(path.parent)
@@ -160,23 +169,24 @@ class LocalBackend:
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
+    def _refuse_links(self, inside: str) -> None:
+        """Raise OSError (ELOOP) when a link is among the folders `inside` the root, as far as they are there."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), open_folder(self._root, inside):
+            pass
+
     @contextlib.contextmanager
     def _opened(self, key: str) -> Iterator[int]:
         """A descriptor of the file, which must be a plain one: no link out of the run's folder, no pipe that hangs."""
-        path = self._path(key)
-        with _translated(f"cannot read {path}"):
+        with _translated(f"cannot read {self._path(key)}"):
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+                with open_file(self._root, key) as descriptor:
+                    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                        raise Damaged(key, "it is not a plain file")
+                    yield descriptor
             except OSError as error:
                 if error.errno == errno.ELOOP:
-                    raise Damaged(key, "it is a symbolic link, which is never followed") from None
+                    raise Damaged(key, f"{error.strerror}, which is never followed") from None
                 raise
-            try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise Damaged(key, "it is not a plain file")
-                yield descriptor
-            finally:
-                os.close(descriptor)
 
 
 def _is_same(temporary: Path, target: Path) -> bool:
@@ -202,13 +212,6 @@ def _entry(prefix: str, item: os.DirEntry[str]) -> Entry | None:
         return Entry(f"{prefix}{item.name}", item.stat(follow_symlinks=False).st_size)
     except FileNotFoundError:
         return None
-
-
-def _read_fully(descriptor: int, start: int, buffer: memoryview) -> int:
-    done = 0
-    while done < len(buffer) and (got := os.preadv(descriptor, [buffer[done:]], start + done)):
-        done += got
-    return done
 
 
 @contextlib.contextmanager

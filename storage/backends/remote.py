@@ -22,6 +22,10 @@ from .base import Bytes, Entry, check_key, check_prefix
 _IN_MEMORY: Final = "memory"
 _WITHOUT_FOLDERS: Final = frozenset({_IN_MEMORY, "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "tos"})
 _PASSWORD: Final = re.compile(r"://[^/@]*:.*@")
+_USER: Final = re.compile(r"://[^/]*@")
+_WITH_A_NAME: Final = frozenset({"abfs", "abfss", "az", "ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs"})
+"""Where `NAME@HOST` is the address. Elsewhere what stands before the @ may be a key, and would end up in logs."""
+
 
 _OTHERS: Final = "what else fsspec opens"
 _MOVE: Final = "choose another storage.url"
@@ -46,9 +50,9 @@ class RemoteBackend:
     def open(cls, url: str) -> Self:
         """Raises `BadUrl` when fsspec, or what it needs for this URL, cannot serve it."""
         scheme, _, path = url.partition("://")
-        if _PASSWORD.search(url) or "?" in path:
+        if _PASSWORD.search(url) or "?" in path or (scheme not in _WITH_A_NAME and _USER.search(url)):
             raise BadUrl(
-                "storage.url must hold neither a password nor options; leave credentials to the environment, "
+                "storage.url must hold neither user, password nor options; leave credentials to the environment, "
                 f"as fsspec's {scheme} filesystem finds them there"
             )
         if scheme not in {*known_implementations, *fsspec.available_protocols()}:

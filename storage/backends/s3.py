@@ -17,7 +17,7 @@ from .s3_client import S3Client
 from .s3_errors import FOREIGN, Kind, explain, kind_of
 from .s3_place import S3Place
 from .s3_put import InTheWay, Put
-from .s3_requests import fetch, insisted, list_children, list_uploads
+from .s3_requests import fetch, fetch_into, insisted, list_children, list_uploads
 from .s3_upload import abort
 
 T = TypeVar("T")
@@ -60,9 +60,13 @@ class S3Backend:
         return self._run(fetching, f"cannot read {self._place.location(key)}", "read", budget)
 
     def read_into(self, key: str, start: int, buffer: memoryview) -> int:
-        data = self.read(key, start, len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        check_key(key)
+        if not buffer:
+            self.size(key)
+            return 0
+        budget = self._client.budget(len(buffer))
+        fetching = fetch_into(self._client, self._place.prefix + key, start, buffer, budget)
+        return self._run(fetching, f"cannot read {self._place.location(key)}", "read", budget)
 
     def size(self, key: str) -> int:
         check_key(key)
@@ -108,7 +112,11 @@ class S3Backend:
 
     def _run(self, work: Coroutine[Any, Any, T], what: str, act: str, budget: Budget) -> T:
         with self._translated(what, act):
-            return self._client.run(work, budget.limit_s)
+            try:
+                return self._client.run(work, budget.limit_s)
+            except TimeoutError:
+                budget.end()
+                raise
 
     @contextlib.contextmanager
     def _translated(self, what: str, act: str) -> Iterator[None]:

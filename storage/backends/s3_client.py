@@ -10,10 +10,12 @@ from typing import Any, Final, TypeVar
 
 import s3fs
 from aiobotocore.session import AioSession
+from botocore.handlers import add_expect_header
 from botocore.loaders import create_loader
 from fsspec.asyn import get_loop
 
-from .patience import Budget, Patience
+from .patience import Budget, Contact, Patience
+from .s3_errors import explain
 from .s3_place import S3Place
 
 T = TypeVar("T")
@@ -29,14 +31,15 @@ class S3Client:
 
     def __init__(self, place: S3Place, patience: Patience) -> None:
         self.place = place
-        self.patience = patience
-        self.answered = False
+        self.contact = Contact(patience, self._describe)
+        self.sends_checksums = True
+        """Whether the server is given a checksum with every body. Known once connected."""
         self._lock = threading.Lock()
         self._filesystem: Any = None
         self._process = 0
 
     def budget(self, size: int = 0) -> Budget:
-        return Budget(self.patience, size, stranger=lambda: not self.answered)
+        return Budget(self.contact, size)
 
     async def call(self, method: str, **arguments: Any) -> Any:
         """One request, tried once. Raises what botocore and the network raise."""
@@ -45,7 +48,7 @@ class S3Client:
         except ValueError as error:  # A malformed endpoint in the environment.
             raise OSError(f"{type(error).__name__} while connecting") from None
         reply = await getattr(client, method)(Bucket=self.place.bucket, **arguments)
-        self.answered = True
+        self.contact.heard()
         return reply
 
     @property
@@ -53,6 +56,9 @@ class S3Client:
         """Where requests go, as far as that is known."""
         client = getattr(self._filesystem, "_s3", None)
         return str(client.meta.endpoint_url) if client is not None else self.place.endpoint_url or "the store"
+
+    def _describe(self, error: Exception) -> str:
+        return f"{self.place.location('')}: {explain(error, 'write', self.place.bucket, self.endpoint_url)}"
 
     def run(self, work: Coroutine[Any, Any, T], limit_s: float) -> T:
         """The outcome of `work`; raises TimeoutError after `limit_s` seconds.
@@ -68,7 +74,12 @@ class S3Client:
             finally:
                 ended.set()
 
-        future = asyncio.run_coroutine_threadsafe(bounded(), self._connected().loop)
+        try:
+            loop = self._connected().loop
+        except BaseException:
+            work.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(bounded(), loop)
         try:
             return future.result()
         except BaseException:
@@ -85,17 +96,24 @@ class S3Client:
 
     def _connect(self) -> Any:
         place = self.place
-        config = {
+        session = AioSession()  # Finds credentials as every AWS tool does, and renews them.
+        session.register_component("data_loader", _DESCRIPTIONS)
+        # A server that never says `100 Continue` would be waited for until the timeout.
+        session.unregister("before-call.s3", add_expect_header)
+        config: dict[str, Any] = {
             # The retries are ours: two loops, one in the other, would multiply, and botocore draws from `random`.
             "retries": {"total_max_attempts": 1, "mode": "standard"},
-            "connect_timeout": self.patience.connect_timeout_s,
-            "read_timeout": self.patience.read_timeout_s,
+            "connect_timeout": self.contact.patience.connect_timeout_s,
+            "read_timeout": self.contact.patience.read_timeout_s,
             "max_pool_connections": _CONNECTIONS,
         }
         if place.request_checksum_calculation is not None:
             config["request_checksum_calculation"] = place.request_checksum_calculation
-        session = AioSession()  # Finds credentials as every AWS tool does, and renews them.
-        session.register_component("data_loader", _DESCRIPTIONS)
+        self.sends_checksums = _sends_checksums(session, place)
+        if self.sends_checksums and "payload_signing_enabled" not in (session.get_scoped_config().get("s3") or {}):
+            # The signature covers the CRC32 of what is sent. A SHA-256 beside it would cost more than all the rest, and
+            # protect nothing: what is read back over a connection without TLS is signed by nobody.
+            config["s3"] = {"payload_signing_enabled": False}
         return s3fs.S3FileSystem(
             session=session,
             skip_instance_cache=True,  # A cached one is shared with whoever else uses s3fs here.
@@ -105,3 +123,8 @@ class S3Client:
             config_kwargs=config,
             loop=get_loop(),
         )
+
+
+def _sends_checksums(session: AioSession, place: S3Place) -> bool:
+    chosen = place.request_checksum_calculation or session.get_config_variable("request_checksum_calculation")
+    return str(chosen).lower() != "when_required"

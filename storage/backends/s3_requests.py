@@ -35,6 +35,27 @@ async def fetch(client: S3Client, key: str, wanted: str, budget: Budget) -> byte
     return await insisted(get, budget)
 
 
+async def fetch_into(client: S3Client, key: str, start: int, buffer: memoryview, budget: Budget) -> int:
+    """As `fetch`, from offset `start` on and straight into the buffer; returns the bytes that were there."""
+
+    async def get() -> int:
+        try:
+            reply = await client.call("get_object", Key=key, Range=f"bytes={start}-{start + len(buffer) - 1}")
+        except FOREIGN as error:
+            if kind_of(error) is Kind.PAST_THE_END:
+                return 0
+            raise
+        done = 0
+        async with reply["Body"] as body:
+            while got := await body.readinto(buffer[done:]):
+                done += got
+        if done != reply["ContentLength"]:
+            raise EOFError
+        return done
+
+    return await insisted(get, budget)
+
+
 async def list_children(client: S3Client, prefix: str, budget: Budget) -> dict[str, int]:
     """Sizes of the objects and folders directly under a prefix, page by page."""
     found: dict[str, int] = {}

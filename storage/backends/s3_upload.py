@@ -8,21 +8,27 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from .patience import Budget, insist
+from .s3_body import Body, crc32
 from .s3_client import S3Client
 from .s3_errors import FOREIGN, Kind, is_passing, kind_of
 
 MIN_PART_BYTES: Final = 8 << 20
 MAX_PARTS: Final = 10_000
-_PARALLEL: Final = 4
+_PARTS: Final = 32
+_LONGEST_PART_BYTES: Final = 32 << 20
+"""Each request costs some milliseconds of the processor, whatever its length; each failed one is sent again whole."""
+
+_PARALLEL: Final = 8
 _ABORT_S: Final = 10.0
 
 Conclude = Callable[[Callable[[], Awaitable[Any]]], Awaitable[None]]
 
 
 def part_spans(size: int) -> list[tuple[int, int]]:
-    """[start, end) of each part: 8 MiB or, for a large object, as many whole MiB as keep it within 10,000 parts."""
+    """[start, end) of each part: 8 to 32 MiB by the size of the object, or more for there to be 10,000 at most."""
     mebibyte = 1 << 20
-    part = max(MIN_PART_BYTES, -(-size // MAX_PARTS // mebibyte) * mebibyte)
+    usual = min(max(MIN_PART_BYTES, size // _PARTS), _LONGEST_PART_BYTES)
+    part = max(usual, -(-size // MAX_PARTS)) // mebibyte * mebibyte
     while -(-size // part) > MAX_PARTS:
         part += mebibyte
     return [(start, min(start + part, size)) for start in range(0, size, part)]
@@ -84,10 +90,13 @@ async def _send_parts(
 
     async def send(number: int, start: int, end: int) -> dict[str, Any]:
         async with gate:
-            body = bytes(data[start:end])  # Copied only while it is under way: memory is bounded by the gate.
+            part = data[start:end]
+            checksum = {"ChecksumCRC32": await asyncio.to_thread(crc32, part)} if client.sends_checksums else {}
 
             async def act() -> Any:
-                return await client.call("upload_part", Key=key, UploadId=upload_id, PartNumber=number, Body=body)
+                return await client.call(
+                    "upload_part", Key=key, UploadId=upload_id, PartNumber=number, Body=Body(part), **checksum
+                )
 
             reply = await insist(act, budget, foreign=FOREIGN, passing=is_passing)
         checksums = {name: value for name, value in reply.items() if name.startswith("Checksum") and value}

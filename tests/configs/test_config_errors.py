@@ -138,8 +138,13 @@ def test_a_file_is_refused_with_the_line_and_the_way_out(elsewhere: Path, text: 
         ("train.seed=4294967296", "train.seed (HERE): expected less than 4294967296; got 4294967296."),
         ("train.deterministic=1", "train.deterministic (HERE): expected true or false; got 1."),
         ("data.num_workers=-1", "data.num_workers (HERE): expected 0 or more; got -1."),
-        ("checkpoint.every=auto", f"checkpoint.every (HERE): {_EVERY}; got 'auto'."),
-        ("checkpoint.every=0", f"checkpoint.every (HERE): {_EVERY}; got 0."),
+        ("checkpoint.every=often", f"checkpoint.every (HERE): {_EVERY}, or auto; got 'often'."),
+        ("checkpoint.every=0", f"checkpoint.every (HERE): {_EVERY}, or auto; got 0."),
+        ("checkpoint.keep_every=auto", f"checkpoint.keep_every (HERE): {_EVERY}; got 'auto'."),
+        (
+            "checkpoint.memory_every=0",
+            "checkpoint.memory_every (HERE): expected auto, never, or a number of steps of at least 1; got 0.",
+        ),
         ("checkpoint.keep_every=0", f"checkpoint.keep_every (HERE): {_EVERY}; got 0."),
         ("checkpoint.keep_best=best", "checkpoint.keep_best (HERE): expected a section of `key: value`; got 'best'."),
         (

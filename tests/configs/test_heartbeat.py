@@ -84,7 +84,7 @@ def test_a_rank_is_starting_until_it_says_otherwise(tmp_path: Path) -> None:
     with Heartbeat(tmp_path, rank=0):
         beat = read_beat(tmp_path, 0)
     assert beat is not None
-    assert beat == Beat(Phase.STARTING, -1, -1, os.getpid(), beat.at_ns)
+    assert beat == Beat(Phase.STARTING, -1, -1, -1, os.getpid(), beat.at_ns)
     assert before_ns <= beat.at_ns <= time.monotonic_ns()
 
 
@@ -106,7 +106,7 @@ def test_every_phase_is_read_as_it_was_written(tmp_path: Path, phase: Phase) -> 
     assert (beat.phase, beat.step, beat.committed_step) == (phase, 2**40, 2**40 - 1)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"RLHB", bytes(40), b"RLHB" + bytes(37)], ids=repr)
+@pytest.mark.parametrize("content", [None, b"", b"RLHB", bytes(48), b"RLHB" + bytes(45)], ids=repr)
 def test_what_is_no_beat_is_not_taken_for_one(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         heartbeat_path(tmp_path, 0).write_bytes(content)

@@ -29,4 +29,6 @@ def test_environment_names_never_change() -> None:
         "ENV_INCARNATION": "RELIGHT_INCARNATION",
         "ENV_ATTEMPT": "RELIGHT_ATTEMPT",
         "ENV_RUN_DIR": "RELIGHT_RUN_DIR",
+        "ENV_MEMORY_DIR": "RELIGHT_MEMORY_DIR",
+        "ENV_FAILURES": "RELIGHT_FAILURES",
     }

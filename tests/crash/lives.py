@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from relight.storage import generations, runs, sweep
 from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog
-from relight.storage.persister import persist
+from relight.storage.persist import persist
 from relight.storage.retention import Rules
 from relight.tests.crash.conductor import Conductor
 from relight.tests.crash.recording import Recorder, RecordingDisk

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from relight.storage.arrangement import plan
 from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog
-from relight.storage.persister import Outcome, persist
-from relight.storage.shards import Piece, plan
+from relight.storage.persist import Outcome, persist
+from relight.storage.shards import Piece
 from relight.storage.verify import verify
 from relight.tests.storage.checkpoints import attempt_id, job, steps
 

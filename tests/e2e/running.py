@@ -81,6 +81,20 @@ class Run:
     def await_step(self, step: int) -> None:
         wait_until(lambda: self.steps_done() >= step, deadline_s=200, what=f"step {step}")
 
+    def persisters(self) -> list[int]:
+        """The processes that write this run's checkpoints now."""
+        numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+        return [pid for pid in numbers if self._is_persister(pid)]
+
+    def _is_persister(self, pid: int) -> bool:
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            return (
+                b"persister_main" in command and str(self.folder).encode() in Path(f"/proc/{pid}/environ").read_bytes()
+            )
+        except OSError:  # Gone meanwhile.
+            return False
+
     def is_over(self) -> bool:
         """No worker is left."""
         return not any(alive(self.pid(rank)) for rank in range(self.ranks))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 from pathlib import Path
+
+import pytest
 
 from relight.tests.e2e.running import Run, started
 from relight.tests.e2e.tiny_task import SAMPLES
@@ -42,19 +45,40 @@ def test_workers_killed_in_mid_epoch_on_rank_0_and_on_another_change_nothing(
     assert_the_same(run, undisturbed)
 
 
-def test_a_worker_killed_in_mid_save_leaves_no_trace(folder: Path, dice: random.Random) -> None:
-    """The state is 50 MB, so that a save takes long enough to be hit in its middle."""
-    wide = ("task_args.width=200000", "train.steps=24", "checkpoint.every=4", "data.num_workers=0")
-    reference = Run(folder / "reference", *wide)
-    assert reference.finish() == 0, reference.text
-    run = Run(folder / "killed", *wide)
+# The state is 50 MB, so that a save takes long enough to be hit in its middle.
+WIDE = ("task_args.width=200000", "train.steps=24", "checkpoint.every=4", "data.num_workers=0")
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The wide run, undisturbed."""
+    run = Run(tmp_path_factory.mktemp("wide"), *WIDE)
+    assert run.finish() == 0, run.text
+    return run
+
+
+def test_a_save_that_was_staged_outlives_its_worker(wide: Run, folder: Path, dice: random.Random) -> None:
+    run = Run(folder, *WIDE)
     with started(run) as process:
         unfinished = wait_until(lambda: _unfinished(run, newer_than=8), deadline_s=120, what="a save under way")
         os.kill(run.pid(dice.randrange(2)), signal.SIGKILL)
         assert process.wait(240) == 0, run.text
-    assert "resumed from step" in run.text
+    resumed_at = [int(step) for step in re.findall(r"resumed from step (\d+)", run.text)]
+    assert resumed_at[0] >= int(unfinished.name.split("-")[1]), run.text
+    assert_the_same(run, wide)
+
+
+def test_a_host_that_vanishes_in_mid_save_leaves_no_trace(wide: Run, folder: Path) -> None:
+    run = Run(folder, *WIDE)
+    with started(run) as process:
+        unfinished = wait_until(lambda: _unfinished(run, newer_than=8), deadline_s=120, what="a save under way")
+        for pid in [*run.persisters(), process.pid]:
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        wait_until(run.is_over, deadline_s=20, what="the end of the launcher's workers")
     assert not list(unfinished.glob("manifest.json")), "the kill came too late to hit the save"
-    assert_the_same(run, reference)
+    assert run.finish() == 0, run.text
+    assert_the_same(run, wide)
     assert not unfinished.exists(), "what the crashed save left was not swept"
 
 

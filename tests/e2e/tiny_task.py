@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import Dataset
 
+from relight.tests.waiting import wait_until
 from relight.workers.task import Task
 
 SAMPLES = 508  # With a batch of 32 the last batches of an epoch are uneven.
@@ -43,6 +44,13 @@ class Points(Dataset[tuple[Tensor, int, int]]):
         return self.points[index] + jitter, self.labels[index], int(index)
 
 
+def _step_of(seal: Path) -> int:
+    try:
+        return int(json.loads(seal.read_bytes())["record"]["step"])
+    except FileNotFoundError:  # Its arena is taken for the next copy.
+        return -1
+
+
 class Tiny(Task):
     def __init__(
         self,
@@ -52,13 +60,18 @@ class Tiny(Task):
         width: int = 32,
         kill: list[list[int]] | None = None,
         fail_at: int = 0,
+        await_copies: bool = False,
     ) -> None:
-        """`notes`: a folder. `kill`: `[rank, step]` pairs, each once. `fail_at`: a step that always raises."""
+        """`notes`: a folder. `kill`: `[rank, step]` pairs, each once. `fail_at`: a step that always raises.
+
+        `await_copies`: a step takes as long as the copy in memory of the one before takes to be sealed.
+        """
         super().__init__(train)
         self.notes = Path(notes)
         self.width = width
         self.kill = kill or []
         self.fail_at = fail_at
+        self.await_copies = await_copies
         self.rank = int(os.environ.get("RANK", "0"))
         self.schedule: LRScheduler | None = None
         (self.notes / f"pid-{self.rank}").write_text(str(os.getpid()))
@@ -88,12 +101,18 @@ class Tiny(Task):
         step = self.schedule.last_epoch + 1
         with (self.notes / f"samples-{self.rank}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "samples": indices.tolist()}) + "\n")
+        if self.await_copies and step > 1:
+            wait_until(lambda: self._has_copy(step - 1), what=f"a sealed copy of step {step - 1}")
         self._misbehave(step)
         return functional.cross_entropy(model(points), labels)
 
     def metrics(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         points, labels, _ = batch
         return {"accuracy": (model(points).argmax(dim=1) == labels).float()}
+
+    def _has_copy(self, step: int) -> bool:
+        folder = Path(os.environ["RELIGHT_MEMORY_DIR"])
+        return any(_step_of(seal) >= step for seal in folder.glob(f"rank-{self.rank:05d}.*.seal"))
 
     def _misbehave(self, step: int) -> None:
         if step == self.fail_at:

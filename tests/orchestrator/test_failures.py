@@ -23,7 +23,7 @@ def ended(
     killed: bool = False,
     step: int | None = None,
 ) -> ExitEvidence:
-    beat = Beat(Phase.TRAINING, step, step - step % 10, 1, 0) if step is not None else None
+    beat = Beat(Phase.TRAINING, step, step - step % 10, -1, 1, 0) if step is not None else None
     return ExitEvidence(rank, 100 + rank, returncode, rank, at_ns, killed, told, beat)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from relight.configs.protocol import ExitCode
@@ -82,6 +84,19 @@ def test_too_many_failures_without_progress_stop_the_run(limit: int) -> None:
         assert isinstance(decide(KILLED, failing(KILLED, *[-1] * (count - 1)), settings), Restart)
     reason = f"{limit} failures in a row without a newly committed step"
     assert decide(KILLED, failing(KILLED, *[-1] * (limit - 1)), settings) == Stop(ExitCode.GAVE_UP, reason)
+
+
+def test_going_on_from_memory_is_progress_but_does_not_excuse_a_bug() -> None:
+    history = History()
+    for resumed in (12, 24, 31, 40, 55, 70, 71):
+        killed = replace(KILLED, resumed_step=resumed)
+        assert isinstance(decide(killed, history, Settings()), Restart)
+        history = history.after(killed)
+    stuck = replace(KILLED, resumed_step=71)
+    for _ in range(Settings().max_without_progress - 2):
+        history = history.after(stuck)
+    assert isinstance(decide(stuck, history, Settings()), Stop)
+    assert isinstance(decide(replace(BUG, resumed_step=11), failing(BUG, -1), Settings()), Stop)
 
 
 def test_a_limit_of_zero_means_no_restart() -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, Final
 
+from relight.storage.arrangement import plan
 from relight.storage.catalog import Catalog
 from relight.storage.commit import SaveJob
 from relight.storage.layout import AttemptId
 from relight.storage.manifest import Progress
-from relight.storage.persister import Outcome, persist
+from relight.storage.persist import Outcome, persist
 from relight.storage.retention import Rules
-from relight.storage.shards import Piece, plan
+from relight.storage.shards import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

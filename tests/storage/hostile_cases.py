@@ -198,6 +198,8 @@ def _links() -> Iterator[tuple[str, Plant]]:
         yield f"{key} is a link to itself", inside(_replace, key, _to_itself)
     yield f"{ID.receipts} is a link", _led_out(ID.receipts)
     yield f"{ID.folder} is a link", _led_out(ID.folder)
+    for folder in ("checkpoints", "generations"):
+        yield f"{folder}/ is a link", _led_out(folder)
 
 
 def _write(root: Path, key: str, raw: bytes) -> None:

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relight.storage.arrangement import plan
 from relight.storage.backends.local import LocalBackend
 from relight.storage.boxes import byte_runs, tile
 from relight.storage.catalog import Catalog
 from relight.storage.digest import digest
 from relight.storage.errors import Damaged
-from relight.storage.persister import persist
-from relight.storage.shards import ITEM_BYTES, Piece, plan
+from relight.storage.persist import persist
+from relight.storage.shards import ITEM_BYTES, Piece
 from relight.tests.storage.checkpoints import attempt_id, job
 
 Cut = list[Piece]

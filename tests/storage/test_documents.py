@@ -129,10 +129,10 @@ def test_of_a_giant_where_a_record_should_be_no_more_is_read_than_a_record_may_h
 ) -> None:
     with (tmp_path / "key").open("wb") as file:
         file.truncate(1 << 40)
-    monkeypatch.setattr(sealed, "MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(Manifest, "max_bytes", 1000)
     with pytest.raises(Damaged) as refused:
         Manifest.load(LocalBackend(tmp_path), "key")
-    assert str(refused.value) == "key is damaged: it is longer than 1000 bytes, more than any record of Relight's"
+    assert str(refused.value) == "key is damaged: it is longer than 1000 bytes, which no manifest of ours is"
 
 
 def test_a_float_that_json_cannot_say_is_refused() -> None:

@@ -102,7 +102,10 @@ def test_nothing_is_run_and_nothing_outside_is_read(answers: list[dict[str, Any]
 def test_memory_stays_in_proportion_to_what_is_there(
     answers: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Twice the bytes of the files and a little. JSON of 16 KiB and more takes what Python's objects take."""
+    """Twice the bytes of the files and a little. JSON of 16 KiB and more takes what Python's objects take.
+
+    Of that there is a limit: see `test_json_memory.py`.
+    """
     small = [each for each in answers if not 16 << 10 < each["declared"] < 64 << 20]
     large = [each for each in answers if each not in small]
     assert [each for each in small if each["memory"] > 2 * each["declared"] + (128 << 10)] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -202,7 +203,68 @@ def test_what_is_no_plain_file_is_never_read(tmp_path: Path, plant: object) -> N
 
 def test_a_symbolic_link_is_never_followed(tmp_path: Path) -> None:
     (tmp_path / "key").symlink_to("/etc/passwd")
-    _refused(tmp_path, "key is damaged: it is a symbolic link, which is never followed")
+    _refused(tmp_path, "key is damaged: key is a symbolic link, which is never followed")
+
+
+@pytest.fixture
+def led_out(tmp_path: Path) -> tuple[LocalBackend, Path]:
+    """A run whose folder `a` is a link to one outside."""
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    for folder in (run, outside / "b"):
+        folder.mkdir(parents=True)
+    (outside / "key").write_bytes(b"secret")
+    (outside / "b/key").write_bytes(b"secret")
+    (run / "a").symlink_to(outside)
+    return LocalBackend(run), outside
+
+
+@pytest.mark.parametrize("folder", ["a/", "a/b/"])
+def test_nothing_is_read_listed_written_or_deleted_through_a_linked_folder(
+    led_out: tuple[LocalBackend, Path], folder: str
+) -> None:
+    backend, outside = led_out
+    before = everything(outside)
+    for act in (backend.read, backend.size, lambda key: backend.read_into(key, 0, memoryview(bytearray(1)))):
+        with pytest.raises(Damaged) as refused:
+            act(f"{folder}key")
+        assert str(refused.value) == f"{folder}key is damaged: a is a symbolic link, which is never followed"
+    acts: dict[str, Callable[[], object]] = {
+        "cannot write": lambda: backend.put(f"{folder}new/key", b"data"),
+        "cannot delete": lambda: backend.delete(f"{folder}key"),
+        "cannot list": lambda: backend.list(folder),
+        "cannot sync": lambda: backend.settle(folder),
+    }
+    for what, attempted in acts.items():
+        with pytest.raises(StorageUnavailable) as failed:
+            attempted()
+        assert str(failed.value).startswith(f"{what} {backend.url}/{folder[:-1]}")
+        assert str(failed.value).endswith(
+            ": a is a symbolic link; none is followed inside a run's folder (which may be one itself): "
+            "put the folder there, or choose another storage.url"
+        )
+    assert everything(outside) == before
+
+
+def test_a_folder_that_becomes_a_link_after_it_was_written_to_is_not_written_to_again(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path / "run")
+    backend.put("a/b/key", b"data")
+    (tmp_path / "run/a").rename(tmp_path / "elsewhere")
+    (tmp_path / "run/a").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageUnavailable, match="a is a symbolic link"):
+        backend.put("a/b/other", b"data")
+    assert everything(tmp_path / "elsewhere") == ["b", "b/key"]
+
+
+def test_the_run_s_folder_may_itself_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "scratch")
+    backend = LocalBackend(tmp_path / "run")
+    backend.put("a/key", b"data")
+    backend.settle("a/")
+    assert backend.read("a/key") == b"data"
+    assert backend.list("a/") == [Entry("a/key", 4)]
+    backend.delete("a/key")
+    assert everything(tmp_path / "scratch") == ["a"]
 
 
 def _refused(folder: Path, text: str) -> None:

@@ -25,7 +25,7 @@ def advice(backend: Backend) -> str:
     return (
         f"{backend.url} overwrites what it was asked to create (it ignores If-None-Match), so that two launchers "
         "could not be kept apart. Choose another server, or, if nothing else ever writes to this run, "
-        "set storage.single_writer: true"
+        "set storage.single_writer: true (in a script: CheckpointSettings(single_writer=True))"
     )
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from relight.storage.arrangement import plan
 from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog
 from relight.storage.errors import Damaged
 from relight.storage.layout import AttemptId
-from relight.storage.persister import persist
+from relight.storage.persist import persist
 from relight.storage.reading import ShardReader
-from relight.storage.shards import Piece, plan
+from relight.storage.shards import Piece
 from relight.storage.verify import verify
 from relight.tests.storage.checkpoints import attempt_id, job, save
 

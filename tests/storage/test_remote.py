@@ -30,14 +30,14 @@ from relight.tests.storage.checkpoints import attempt_id, save, steps
         (
             "ftp://user:canary@host/x",
             (
-                "storage.url must hold neither a password nor options; leave credentials to the environment, "
+                "storage.url must hold neither user, password nor options; leave credentials to the environment, "
                 "as fsspec's ftp filesystem finds them there"
             ),
         ),
         (
             "memory://x?secret=canary",
             (
-                "storage.url must hold neither a password nor options; leave credentials to the environment, "
+                "storage.url must hold neither user, password nor options; leave credentials to the environment, "
                 "as fsspec's memory filesystem finds them there"
             ),
         ),

@@ -19,6 +19,7 @@ from relight.storage.persister import ThreadPersister
 from relight.storage.retention import Best, Candidate, Rules, doomed
 from relight.storage.sweep import maintain
 from relight.tests.storage.checkpoints import attempt_id, job, save, shard, steps
+from relight.tests.storage.staging import Stage
 from relight.tests.storage.test_documents import manifest
 
 NAN = math.nan
@@ -214,13 +215,13 @@ def test_what_one_save_keeps_is_kept_when_asked_again(candidates: list[Candidate
     assert doomed(left, rules, protected=[]) == []
 
 
-def test_a_run_s_checkpoints_are_kept_by_all_rules_at_once(tmp_path: Path) -> None:
+def test_a_run_s_checkpoints_are_kept_by_all_rules_at_once(tmp_path: Path, stage: Stage) -> None:
     persister = ThreadPersister(str(tmp_path))
     rules = Rules(keep_last=2, every_steps=40, best=Best(metric="accuracy"), pinned=(20,))
     for step in range(10, 110, 10):
         progress = Progress(epoch=0, step=step, samples=0, metrics={"accuracy": 1.0 if step == 30 else 0.5})
         work = dataclasses.replace(job(attempt_id(step), world_size=1, progress=progress), rules=rules)
-        persister.submit(work, shard(step, 0, 1))
+        persister.submit(work, stage(shard(step, 0, 1)))
         persister.close()
     assert steps(LocalBackend(tmp_path)) == [100, 90, 80, 40, 30, 20]
 
@@ -246,12 +247,12 @@ def test_by_a_listing_that_has_shrunk_nothing_is_deleted(
 
 
 def test_a_persister_that_misses_what_it_committed_deletes_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     persister = ThreadPersister(str(tmp_path))
 
     def commit(step: int) -> None:
-        persister.submit(job(attempt_id(step), world_size=1, keep_last=1), shard(step, 0, 1))
+        persister.submit(job(attempt_id(step), world_size=1, keep_last=1), stage(shard(step, 0, 1)))
         persister.close()
 
     commit(10)

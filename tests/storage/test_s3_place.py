@@ -50,6 +50,7 @@ def test_a_place_is_understood_and_its_url_opens_it_again(url: str, shown: str, 
     ("url", "beginning"),
     [
         (f"s3://{KEY}:{SECRET}@bucket/run", "storage.url must be s3://BUCKET/PREFIX, without user, password or port."),
+        (f"s3://{SECRET}@bucket/run", "storage.url must be s3://BUCKET/PREFIX, without user, password or port."),
         ("s3://localhost:9000/bucket", "storage.url must be s3://BUCKET/PREFIX, without user, password or port."),
         ("s3:///run", "storage.url names no bucket; it must be s3://BUCKET/PREFIX"),
         ("s3://bucket/a/../b", "the path of storage.url cannot be one: 'a/../b' is not a storage key"),
@@ -79,13 +80,13 @@ def test_parts_cover_the_object_within_the_limits_of_s3(size: int) -> None:
 
 def test_the_patience_is_bounded_and_spread() -> None:
     patience = Patience()
-    waits = [patience.wait_s(retry, size=0, stranger=False, dice=0.5) for retry in range(patience.retries + 1)]
+    waits = [patience.wait_s(retry, size=0, few=False, dice=0.5) for retry in range(patience.retries + 1)]
     assert waits[-1] is None
     assert all(wait is not None and wait <= patience.longest_wait_s for wait in waits[:-1])
-    first, spread = (patience.wait_s(0, size=0, stranger=False, dice=dice) for dice in (0.0, 0.999))
+    first, spread = (patience.wait_s(0, size=0, few=False, dice=dice) for dice in (0.0, 0.999))
     assert first is not None and spread is not None and spread > 1.9 * first  # noqa: PT018
-    assert patience.wait_s(patience.retries_of_a_stranger, size=0, stranger=True, dice=0.5) is None
-    assert patience.wait_s(patience.retries, size=1 << 30, stranger=False, dice=0.5) is not None
+    assert patience.wait_s(patience.retries_of_a_stranger, size=0, few=True, dice=0.5) is None
+    assert patience.wait_s(patience.retries, size=1 << 30, few=False, dice=0.5) is not None
     assert patience.limit_s(600 << 20) == patience.deadline_s + 600
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -141,6 +144,29 @@ def test_an_upload_that_fails_for_good_is_aborted(
     proxy.choose = lambda method, path: None
     assert backend.list("") == []
     assert uploads(seaweed, prefix) == []
+
+
+def test_an_upload_that_a_person_interrupts_is_aborted_at_once(
+    seaweed: Server, proxy: Proxy, backend: S3Backend, prefix: str
+) -> None:
+    backend.put("first", SMALL)
+
+    def interrupt_the_second_part(method: str, path: str) -> Fault | None:
+        if "partNumber=2" not in path:
+            return None
+        os.kill(os.getpid(), signal.SIGINT)
+        return Fault.SILENCE
+
+    proxy.choose = interrupt_the_second_part
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        backend.put("key", LARGE)
+    took_s = time.monotonic() - began
+    assert any("uploads" in request for request in proxy.requests), "nothing was begun"
+    assert any(request.startswith("DELETE") for request in proxy.requests)
+    assert uploads(seaweed, prefix) == []
+    assert [entry.key for entry in backend.list("")] == ["first"]
+    assert took_s < 5
 
 
 def test_large_objects_are_sent_in_parts_and_small_ones_in_one_request(proxy: Proxy, backend: S3Backend) -> None:

@@ -13,7 +13,7 @@ from relight.storage.backends.base import Backend
 from relight.storage.backends.patience import Patience
 from relight.storage.backends.s3 import S3Backend
 from relight.storage.catalog import Catalog, Standing
-from relight.storage.persister import Outcome
+from relight.storage.persist import Outcome
 from relight.storage.verify import verify
 from relight.tests.proxy import Fault, proxied
 from relight.tests.servers import Server, environment

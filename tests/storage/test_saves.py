@@ -13,11 +13,13 @@ from relight.storage.backends.disk import Disk
 from relight.storage.backends.local import LocalBackend
 from relight.storage.catalog import Catalog
 from relight.storage.digest import digest
-from relight.storage.persister import Outcome, ThreadPersister
+from relight.storage.persist import Outcome
+from relight.storage.persister import ThreadPersister
 from relight.storage.receipts import Receipt
 from relight.storage.verify import verify
 from relight.tests.storage.checkpoints import attempt_id, job, persist_rank, save, shard, steps
 from relight.tests.storage.faults import FailingDisk
+from relight.tests.storage.staging import Stage
 
 
 def files(folder: Path) -> set[str]:
@@ -155,7 +157,7 @@ def test_a_rank_whose_receipt_may_have_been_seen_takes_nothing_back(tmp_path: Pa
     assert verify(backend, Catalog(backend).find().manifest) == []
 
 
-def test_what_a_late_rank_leaves_of_a_failed_save_is_reclaimed_by_the_next(tmp_path: Path) -> None:
+def test_what_a_late_rank_leaves_of_a_failed_save_is_reclaimed_by_the_next(tmp_path: Path, stage: Stage) -> None:
     persister = ThreadPersister(str(tmp_path))
     backend = LocalBackend(tmp_path)
     assert persist_rank(backend, attempt_id(10), rank=0, deadline_s=0.01).failed
@@ -165,9 +167,10 @@ def test_what_a_late_rank_leaves_of_a_failed_save_is_reclaimed_by_the_next(tmp_p
     assert files(tmp_path) == set()
     persist_rank(backend, attempt_id(20), rank=1)
     persist_rank(backend, attempt_id(30), rank=1)
-    persister.submit(job(attempt_id(30)), shard(30))
+    persister.submit(job(attempt_id(30)), stage(shard(30)))
     assert persister.wait(20)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [attempt_id(30).name]
+    persister.close()
 
 
 def test_giving_up_on_storage_that_is_gone_is_logged_and_no_more(

@@ -11,9 +11,10 @@ import safetensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relight.storage import shards
+from relight.storage import arrangement, shards
+from relight.storage.arrangement import plan
 from relight.storage.errors import Damaged
-from relight.storage.shards import ITEM_BYTES, Piece, ShardLayout, header_bytes, parse, plan
+from relight.storage.shards import ITEM_BYTES, Piece, ShardLayout, header_bytes, parse
 
 deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize  # Untyped there.
 
@@ -131,21 +132,32 @@ def test_a_piece_that_is_planned_twice_is_refused() -> None:
 def test_state_that_no_reader_would_accept_is_refused_at_save_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError):
         plan([], {"loss": math.nan})
-    monkeypatch.setattr(shards, "MAX_HEADER_BYTES", 4096)
+    monkeypatch.setattr(arrangement, "MAX_HEADER_BYTES", 4096)
     with pytest.raises(ValueError) as refused:
         plan([], {"large": "x" * 5000})
     assert str(refused.value) == ("the shard's header would be 8192 bytes long; 4096 are possible. Keep less in JSON")
 
 
-def test_the_longest_header_is_the_librarys_own() -> None:
-    longest = shards.MAX_HEADER_BYTES - 8
-    for length, agreed in ((longest, True), (longest + 1, False)):
-        raw = length.to_bytes(8, "little") + b"{}".ljust(length)
-        if agreed:
-            assert deserialize(raw) == []
-            assert header_bytes(raw[:8], len(raw), "key") == len(raw)
-        else:
-            with pytest.raises(safetensors.SafetensorError, match="header too large"):
-                deserialize(raw)
-            with pytest.raises(Damaged, match="its header claims 100000009 bytes, which cannot be"):
-                header_bytes(raw[:8], len(raw), "key")
+def test_the_longest_header_is_one_that_the_library_takes() -> None:
+    length = shards.MAX_HEADER_BYTES - 8
+    raw = length.to_bytes(8, "little") + b"{}".ljust(length)
+    assert deserialize(raw) == []
+    assert header_bytes(raw[:8], len(raw), "key") == len(raw)
+    longer = (length + 1).to_bytes(8, "little")
+    with pytest.raises(Damaged, match=f"its header claims {length + 9} bytes, which cannot be"):
+        header_bytes(longer, length + 9, "key")
+
+
+def test_a_header_that_no_reader_would_parse_is_refused_at_save_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (arrangement, shards):
+        monkeypatch.setattr(module, "MAX_HEADER_CONTAINERS", 20)
+    with pytest.raises(ValueError) as refused:
+        plan([], {"many": [[]] * 20})
+    assert str(refused.value) == (
+        "the shard's header would hold more than 20 lists and objects or 2097152 values. "
+        "Keep less in JSON, and what is long in tensors"
+    )
+    header = plan([], {"many": [[]] * 15}).header
+    monkeypatch.setattr(shards, "MAX_HEADER_CONTAINERS", 10)
+    with pytest.raises(Damaged, match="its header holds more than 10 lists or 2097152 values"):
+        shards.parse(header, len(header), "key")

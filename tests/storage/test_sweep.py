@@ -85,6 +85,21 @@ def test_tidying_keeps_what_it_should_and_leaves_foreign_files(tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("spare", [False, True])
+def test_what_a_dead_worker_s_persister_may_still_write_is_spared(tmp_path: Path, *, spare: bool) -> None:
+    backend = LocalBackend(tmp_path)
+    earlier, failed = attempt_id(30, 1, 1), attempt_id(50, 1, 2)
+    persist_rank(backend, earlier, rank=1)
+    persist_rank(backend, failed, rank=1)
+    sweep.give_up(backend, failed, spare_unfinished=spare)
+    assert Catalog(backend).attempts() == ([earlier] if spare else [])
+    if not spare:
+        persist_rank(backend, earlier, rank=1)
+    save(backend, attempt_id(40, 1, 2))
+    sweep.maintain(backend, attempt_id(40, 1, 2), Rules(), spare_unfinished=spare)
+    assert Catalog(backend).attempts() == [attempt_id(40, 1, 2), *([earlier] if spare else [])]
+
+
 def test_what_the_run_resumed_from_is_never_deleted(tmp_path: Path) -> None:
     backend = LocalBackend(tmp_path)
     for step in (10, 20, 30):

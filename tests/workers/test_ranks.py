@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from relight.tests.workers.ranks import play
+from relight.workers.agreement import Votes
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +54,12 @@ def test_synced_buffers_are_rank_zeros(answers: list[dict[str, Any]]) -> None:
 
 def test_all_ranks_read_the_same_votes_at_the_same_step(answers: list[dict[str, Any]]) -> None:
     last = len(answers) - 1
-    nothing = "stop=False, save_due=False, busy=False, committed_step=-1, failed_step=-1"
     assert told(answers, "voting") == [
         "None",
-        f"Votes({nothing})",
-        f"Votes(stop=True, save_due=False, busy=False, committed_step={last}, failed_step=-1)",
-        "Votes(stop=False, save_due=True, busy=False, committed_step=-1, failed_step=4)",
-        "Votes(stop=False, save_due=False, busy=True, committed_step=-1, failed_step=-1)",
+        str(Votes()),
+        str(Votes(stop=True, committed_step=last)),
+        str(Votes(save_due=True, failed_step=4)),
+        str(Votes(busy=True)),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,12 @@ from ..errors import StateMismatch
 from ..notices import say
 from . import rng
 from .dtypes import NAMES
-from .optimizers import load_named_state, mismatches
+from .models import in_place
+from .optimizers import load_named_state, mismatches, state_targets
 from .parts import DataOrder
+from .placing import Placing
 from .restoring import Found, global_pieces
+from .staging import Copier
 from .state import Parts, model_state, parameter_names, plain
 from .tree import decode
 
@@ -35,7 +39,7 @@ def check_fits(parts: Parts, found: Found) -> None:
     if problems:
         more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         message = (
-            f"the checkpoint of step {found.manifest.step} does not fit; nothing was applied:\n  "
+            f"the checkpoint of step {found.id.step} does not fit; nothing was applied:\n  "
             + "\n  ".join(problems[:_SHOWN])
             + more
             + "\nPut the model and optimizer back as they were, or choose another storage.url to start a new run"
@@ -43,25 +47,44 @@ def check_fits(parts: Parts, found: Found) -> None:
         raise StateMismatch(message)
 
 
-def apply(parts: Parts, found: Found, tensors: Mapping[str, torch.Tensor], rank: int) -> None:
-    """Load everything. Call `check_fits` before, on all ranks."""
+def apply(parts: Parts, found: Found, rank: int) -> None:
+    """Load everything. Call `check_fits` before, on all ranks.
+
+    What is loaded has memory of its own afterwards: nothing looks at the shards any more.
+    """
     model = plain(parts.model)
+    names = parameter_names(model)
     state = found.state
-    _load_model(model, decode(state["model"], tensors))
+    placing = Placing(found.layouts, found.shards)
+    # First all that is needed is made, then filled, several tensors at a time, and then handed over.
+    loaded = _model_to_load(model, state["model"], placing)
+    moments: dict[str, Any] = {}
     if parts.optimizer is not None:
-        load_named_state(parts.optimizer, decode(state["optimizer"], tensors), parameter_names(model))
+        moments = decode(state["optimizer"], placing.targets(state_targets(parts.optimizer, names)))
+    shared = {name: decode(state[name], placing.targets()) for name in parts.shared}
+    own = decode(found.own, placing.targets()) if found.own is not None else None
+    Copier(_threads(found)).copy(placing.pairs)
+
+    if loaded is not None:
+        _load_model(model, loaded)
+    if parts.optimizer is not None:
+        load_named_state(parts.optimizer, moments, names)
     for name, part in parts.shared.items():
-        part.load_state_dict(decode(state[name], tensors))
-    if found.own is not None:
-        own = decode(found.own, tensors)
+        part.load_state_dict(shared[name])
+    if own is not None:
         for name, part in parts.per_rank.items():
             part.load_state_dict(own[name])
         rng.restore(own["rng"])
     elif rank == 0:
         say(
-            f"the checkpoint was written by {found.manifest.world_size} ranks: "
+            f"the checkpoint was written by {found.world_size} ranks: "
             "random generators and loaders' own states, which are each rank's, start anew"
         )
+
+
+def _threads(found: Found) -> int:
+    """How many of this rank may copy at once: its part of the host's processors, which torch may use up by itself."""
+    return max(1, len(os.sched_getaffinity(0)) // found.neighbours // torch.get_num_threads())
 
 
 class _Absent(Mapping[str, Any]):
@@ -75,6 +98,17 @@ class _Absent(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return 0
+
+
+def _model_to_load(model: nn.Module, saved: Mapping[str, Any], placing: Placing) -> Mapping[str, Any] | None:
+    """What `_load_model` is to be given; None when all of the model is filled where it is."""
+    targets = in_place(model, saved, placing)
+    if targets is None:
+        loaded: dict[str, Any] = decode(saved, placing.targets())
+        return loaded
+    for name, target in targets.items():
+        placing.fill(target, name)
+    return None
 
 
 def _load_model(model: nn.Module, saved: Mapping[str, Any]) -> None:

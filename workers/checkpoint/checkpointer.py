@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +11,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from ...configs.events import Events
 from ...configs.heartbeat import Phase
 from ...configs.protocol import ExitCode
 from ...storage import runs
 from ...storage.backends.open import open_backend
-from ...storage.persister import ThreadPersister
-from ..agreement import Agreement, Votes
+from ...storage.persister import open_persister
+from ..agreement import Agreement
 from ..errors import StorageTrouble
 from ..notices import say
 from ..origin import origin
@@ -28,16 +28,16 @@ from .applying import apply, check_fits
 from .cadence import Cadence
 from .claiming import claim
 from .collective import Circle, open_control
+from .interval import mtbf
 from .lead import from_rank_zero
-from .ledger import Ledger
 from .parts import gather_parts
+from .predecessors import forget, recall
 from .progress import Progress
-from .restoring import Found, find, load_tensors
+from .restoring import Found, find
 from .saving import Saver
+from .session import Session, Tools
 from .settings import CheckpointSettings
-from .state import Stateful, capture
-
-_ROUND_S = 0.5
+from .state import Stateful
 
 
 class Checkpointer:
@@ -70,20 +70,23 @@ class Checkpointer:
         self._settings = settings or CheckpointSettings()
         self._own_control = None if control is not None else open_control()
         control = control or self._own_control
-        self._circle = Circle(control)
-        self._agreement = Agreement(control)
         self._origin = origin()
-        self._pulse = Pulse(self._origin)
-        self._stop = StopFlag().__enter__() if stop is None else stop  # A flag that is down is false.
+        self._tools = Tools(
+            circle=Circle(control),
+            agreement=Agreement(control),
+            pulse=Pulse(self._origin),
+            events=Events(self._origin.run_dir, self._origin.rank),
+            stop=StopFlag().__enter__() if stop is None else stop,  # A flag that is down is false.
+            settings=self._settings,
+        )
+        self._circle = self._tools.circle
         self._backend = open_backend(url)
         shared = {"scheduler": scheduler, "scaler": scaler, **(extra or {})}
         self._parts, sampler = gather_parts(model, optimizer, shared, loader)
         self.progress = Progress(sampler=sampler, on_end=self.finish)
-        self._cadence = Cadence(self._settings.interval)
-        self._saver: Saver | None = None
-        self._staged: dict[str, Any] | None = None
-        self._loss: torch.Tensor | float | None = None
-        self._ledger = Ledger(self._circle.rank, self._settings.max_failed_saves)
+        self._session: Session | None = None
+        if self._settings.overlap and optimizer is not None:
+            optimizer.register_step_pre_hook(self._before_optimizer_step)
 
     @property
     def exit_code(self) -> int:
@@ -99,27 +102,27 @@ class Checkpointer:
 
         Raises:
             StateMismatch: the checkpoint does not fit the model or optimizer; nothing was applied.
-            StorageRefused: the URL holds another run.
+            StorageRefused: the URL holds another run, or cannot keep two launchers apart.
             StorageTrouble: the storage did not answer.
         """
-        self._pulse.beat(Phase.RESTORING)
+        self._tools.pulse.beat(Phase.RESTORING)
         if isinstance(self._parts.model, DistributedDataParallel):
             settle_buckets(self._parts.model)
         run = from_rank_zero(self._circle, self._register)
-        found = find(self._backend, self._circle)
+        found = self._find_and_apply(run)
+        cadence = Cadence(
+            self._settings.interval,
+            mtbf_s=mtbf(self._origin.failures, self._origin.watched_s),
+            overhead=self._settings.overhead,
+        )
+        self._session = Session(self._tools, self._parts, self.progress, self._open_saver(run, found), cadence)
         if found is not None:
-            check_fits(self._parts, found)
-            apply(self._parts, found, load_tensors(found, self._circle), self._circle.rank)
-            self.progress.update(found.progress)
-        self._saver = self._open_saver(run, found)
-        if found is not None:
-            self._staged = self.progress.facts()
-            self._ledger.resumed(self.progress.step)
-            self._say(f"resumed from step {self.progress.step} (epoch {self.progress.epoch}, {found.manifest.id.name})")
+            self._session.resumed(durable=found.resumed_from is not None)
+            where = f"{found.id.name}{', in memory' if found.from_memory else ''}"
+            self._say(f"resumed from step {self.progress.step} (epoch {self.progress.epoch}, {where})")
         else:
             self._say(f"starting from step 0: nothing to resume from at {self.url}")
-        self._cadence.saved()
-        self._beat(Phase.TRAINING)
+        self._session.beat(Phase.TRAINING)
         return self.progress
 
     def step(self, *, loss: torch.Tensor | float | None = None, batches: int = 1) -> bool:
@@ -132,21 +135,12 @@ class Checkpointer:
             SavesKeepFailing: the configured number of saves in a row has failed.
             Fenced: a newer launcher goes on with this run.
         """
+        session = self._require_session()
         self.progress.advance(batches)
-        self._loss = loss.detach() if isinstance(loss, torch.Tensor) else loss
-        agreed = self._hear(self._agreement.read())
-        if agreed.stop:
-            trouble = self._end()
-            if trouble:
-                self._say(f"the state could not be saved; the next start goes on from an older checkpoint: {trouble}")
-            else:
-                self._say(f"told to stop: saved step {self.progress.step}. Run the same command again to go on")
-            return True
-        if self._cadence.note(self.progress.step, agreed=agreed.save_due) and not agreed.busy:
-            self._save()
-        self._agreement.start(self._votes())
-        self._beat(Phase.TRAINING)
-        return False
+        stopped = session.step(loss)
+        if stopped:
+            self._close()
+        return stopped
 
     def finish(self) -> None:
         """At the end of training: the final state is committed when this returns. Called once more, it does nothing.
@@ -154,93 +148,59 @@ class Checkpointer:
         Raises:
             StorageTrouble: the final checkpoint could not be saved.
         """
-        if self._saver is None:
+        if self._session is None:
             return
-        self._hear(self._agreement.read())
-        trouble = self._end()
+        session = self._session
+        trouble = session.finish()
+        self._close()
         if trouble:
             message = f"the final checkpoint of step {self.progress.step} could not be saved: {trouble}"
             raise StorageTrouble(message)
-        self._beat(Phase.FINISHED)
+        session.beat(Phase.FINISHED)
 
     def evaluating(self) -> None:
         """Tell the launcher that the next step will take longer, because the run is being evaluated."""
-        self._beat(Phase.EVALUATING)
+        self._require_session().pause(Phase.EVALUATING)
+
+    def _find_and_apply(self, run: str) -> Found | None:
+        remembered = recall(self.url, self._circle, self._settings.saving(self._origin), run=run)
+        found = find(self._backend, self._circle, run=run, remembered=remembered)
+        if found is not None:
+            with found:
+                check_fits(self._parts, found)
+                apply(self._parts, found, self._circle.rank)
+                self._circle.meet()  # Until here a neighbour may look at what this rank has read.
+            self.progress.update(found.progress)
+        forget(remembered)
+        return found
 
     def _register(self) -> str:
-        return runs.register(self._backend, self._settings.identity).run
+        settings = self._settings
+        return runs.register(self._backend, settings.identity, single_writer=settings.single_writer).run
 
     def _open_saver(self, run: str, found: Found | None) -> Saver:
-        resumed_from = found.manifest.id if found is not None else None
-        lineage = claim(self._backend, self._circle, self._origin, run=run, resumed_from=resumed_from)
-        return Saver(ThreadPersister(self._backend.url), self._circle, lineage, self._settings.saving)
+        step, resumed_from = (found.id.step, found.resumed_from) if found is not None else (None, None)
+        lineage = claim(self._backend, self._circle, self._origin, run=run, step=step, resumed_from=resumed_from)
+        persister = open_persister(self._backend.url, rank=self._circle.rank)
+        return Saver(persister, self._circle, lineage, self._settings.saving(self._origin))
 
-    def _save(self) -> None:
-        saver = self._require_saver()
-        self._ledger.begin(self.progress.step)
-        self._beat(Phase.SAVING)
-        if self._loss is not None:
-            self.progress.loss = self._circle.mean(float(self._loss))
-        self._staged = self.progress.facts()
-        saver.save(capture(self._parts, self._staged, self._circle.rank), self.progress)
-        self._cadence.saved()
+    def _before_optimizer_step(self, *_: Any) -> None:
+        if self._session is not None:
+            self._session.saver.finish_staging()
 
-    def _end(self) -> str:
-        """Save what is not saved yet, wait for all ranks, and close. Returns what went wrong, on every rank alike."""
-        saver = self._require_saver()
-        agreed = self._settle(saver)
-        saved = self._staged == self.progress.facts() and agreed.committed_step == self.progress.step
-        if not saved and not agreed.busy:
-            self._save()
-            agreed = self._settle(saver)
-        self._saver = None
-        trouble = self._circle.tell((self._ledger.last_failure or "it took too long").encode()).decode()
-        if self._own_control is not None:
+    def _close(self) -> None:
+        self._session = None
+        group, self._own_control = self._own_control, None
+        if group is not None:
             # Left to the interpreter's end, its threads can abort a process that has done all its work.
-            dist.destroy_process_group(self._own_control)
-        if agreed.committed_step != self.progress.step:
-            return trouble
-        saver.close()
-        return ""
-
-    def _settle(self, saver: Saver) -> Votes:
-        """Let the save under way come to its end, and hear how it went on all ranks: as soon as one of them knows."""
-        for _ in range(math.ceil(self._settings.deadline_s / _ROUND_S)):  # Counted, not timed: all ranks do as many.
-            saver.wait(_ROUND_S)
-            agreed = self._hear(self._agreement.agree(self._votes()))
-            if not agreed.busy:
-                break
-        return agreed
-
-    def _votes(self) -> Votes:
-        """What this rank asks for and knows."""
-        saver = self._require_saver()
-        busy = saver.busy  # Asked first: a save that ends in between is heard of at the next step, not lost.
-        self._ledger.enter(saver.outcome())
-        return Votes(
-            stop=bool(self._stop),
-            save_due=self._circle.rank == 0 and self._cadence.asks,
-            busy=busy,
-            committed_step=self._ledger.committed_step,
-            failed_step=self._ledger.failed_step,
-        )
-
-    def _hear(self, agreed: Votes | None) -> Votes:
-        if agreed is None:
-            return Votes()
-        self._ledger.hear(agreed)
-        self._require_saver().heard(agreed.failed_step)
-        return agreed
-
-    def _beat(self, phase: Phase) -> None:
-        self._pulse.beat(phase, step=self.progress.step, committed_step=self._ledger.committed_step)
+            dist.destroy_process_group(group)
 
     def _say(self, line: str) -> None:
         if self._circle.rank == 0:
             say(line)
 
-    def _require_saver(self) -> Saver:
-        if self._saver is None:
+    def _require_session(self) -> Session:
+        if self._session is None:
             message = "call restore() before the first step, and no step after finish() or after step() returned True"
             raise RuntimeError(message)
-        return self._saver
+        return self._session

@@ -15,14 +15,20 @@ from .lead import from_rank_zero
 from .saving import Lineage
 
 
-def claim(backend: Backend, circle: Circle, origin: Origin, *, run: str, resumed_from: AttemptId | None) -> Lineage:
-    """The lineage of everything that this worker group will save. A collective; raises as `from_rank_zero` does."""
+def claim(
+    backend: Backend, circle: Circle, origin: Origin, *, run: str, step: int | None, resumed_from: AttemptId | None
+) -> Lineage:
+    """The lineage of everything that this worker group will save. A collective; raises as `from_rank_zero` does.
+
+    `step` is the one it goes on from, None from nothing; `resumed_from` the committed checkpoint of it, if there is
+    one: what was remembered may be newer than all of them.
+    """
 
     def on_rank_zero() -> dict[str, Any]:
         generation = generations.claim(
             backend,
             incarnation=origin.incarnation,
-            resumed_from=resumed_from.step if resumed_from else None,
+            resumed_from=step,
             host=socket.gethostname(),
         )
         if resumed_from is not None:

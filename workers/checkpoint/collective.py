@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
 import torch
 import torch.distributed as dist
+
+from .windows import as_bytes
+
+_CHUNK_BYTES = 16 << 20
 
 
 def open_control() -> dist.ProcessGroup | None:
@@ -53,10 +61,23 @@ class Circle:
         dist.all_gather(rows, mine, group=self._group)
         return [row.numpy().tobytes().rstrip(b"\0").decode() for row in rows]
 
-    def fill(self, buffer: memoryview, source: int) -> None:
-        """Make `buffer` (the same length everywhere) what `source` has in it."""
-        if self._group is not None and len(buffer):
-            dist.broadcast(torch.frombuffer(buffer, dtype=torch.uint8), source, group=self._group)
+    def meet(self) -> None:
+        """Returns when every rank has come here."""
+        self.exchange("")
+
+    @contextlib.contextmanager
+    def rail(self, rails: Sequence[Sequence[int]]) -> Iterator[Rail | None]:
+        """The one of `rails` (ranks, disjoint) that this rank is on, while the block runs; None when it is on none.
+
+        All ranks enter, with the same rails, and `meet` before they leave: who leaves closes its connections.
+        """
+        groups = [dist.new_group(list(ranks), backend="gloo") for ranks in rails]
+        mine = next((number for number, ranks in enumerate(rails) if self.rank in ranks), None)
+        try:
+            yield None if mine is None else Rail(cast(dist.ProcessGroup, groups[mine]), frozenset(rails[mine]))
+        finally:
+            if mine is not None:
+                dist.destroy_process_group(groups[mine])
 
     def mean(self, value: float) -> float:
         """The mean over the ranks, in double precision."""
@@ -65,3 +86,26 @@ class Circle:
         total = torch.tensor([value], dtype=torch.float64)
         dist.all_reduce(total, group=self._group)
         return float(total.item()) / self.size
+
+
+class Rail:
+    """A gloo group of some ranks, to pass many bytes on."""
+
+    def __init__(self, group: dist.ProcessGroup, ranks: frozenset[int]) -> None:
+        self.ranks = ranks
+        self._group = group
+        self._works: list[Any] = []
+
+    def send(self, buffer: memoryview, source: int) -> None:
+        """Begin to make `buffer` (the same length everywhere) what rank `source` has in it. `wait` ends it.
+
+        In chunks: those who pass them on to others begin with the first, and do not wait for the last.
+        """
+        for chunk in as_bytes(buffer).split(_CHUNK_BYTES):
+            self._works.append(dist.broadcast(chunk, source, group=self._group, async_op=True))
+
+    def wait(self) -> None:
+        """Until all that was begun has arrived."""
+        for work in self._works:
+            work.wait()
+        self._works.clear()

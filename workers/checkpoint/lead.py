@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ...storage.errors import BadUrl, Damaged, OtherRun, StorageError, Superseded
+from ...storage.errors import BadUrl, Damaged, NotExclusive, OtherRun, StorageError, Superseded
 from ..errors import Fenced, StorageRefused, StorageTrouble, WorkerError
 from .collective import Circle
 
 _REFUSALS: tuple[tuple[type[StorageError], type[WorkerError]], ...] = (
     (Superseded, Fenced),
     (OtherRun, StorageRefused),
+    (NotExclusive, StorageRefused),
     (BadUrl, StorageRefused),
     (Damaged, StorageRefused),
     (StorageError, StorageTrouble),

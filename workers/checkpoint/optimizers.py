@@ -7,13 +7,15 @@ is a name and a dtype stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
+from ...storage.shards import Piece
 from ..errors import NotCaptured
+from .placing import can_hold, new_tensor
 
 
 def named_state(optimizer: Optimizer, names: Mapping[torch.Tensor, str]) -> dict[str, Any]:
@@ -37,6 +39,29 @@ def load_named_state(optimizer: Optimizer, saved: Mapping[str, Any], names: Mapp
     state = {numbers.get(name, name): value for name, value in saved["state"].items()}
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     _undo_casts(optimizer, saved["state"], names)
+
+
+def state_targets(optimizer: Optimizer, names: Mapping[torch.Tensor, str]) -> Callable[[str, Piece], torch.Tensor]:
+    """Into what each tensor of the saved state is to be copied, by the name it is saved as and any of its pieces.
+
+    Into the live one, where there is one of the same kind: fresh memory costs more than the copy. Else into a new one
+    where `load_state_dict` wants it, so that it need not be moved; what lies elsewhere in the end (the step counts of
+    fused kernels) is moved by torch. `names` are the parameters'.
+    """
+    parameters = {name: parameter for parameter, name in names.items()}
+
+    def target(saved_as: str, piece: Piece) -> torch.Tensor:
+        name, _, key = saved_as.removeprefix("optimizer/state/").rpartition("/")
+        parameter = parameters.get(name)
+        if parameter is None:
+            return new_tensor(saved_as, piece)
+        live = optimizer.state[parameter].get(key) if parameter in optimizer.state else None
+        if can_hold(live, piece) and live.is_contiguous():
+            return live
+        device = torch.device("cpu") if key == "step" else parameter.device
+        return new_tensor(saved_as, piece, device)
+
+    return target
 
 
 def mismatches(optimizer: Optimizer, saved: Mapping[str, Any], names: Mapping[torch.Tensor, str]) -> list[str]:

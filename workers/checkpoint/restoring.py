@@ -1,117 +1,109 @@
 """Coming back: rank 0 picks a candidate, every rank proves its part of it, all vote, and only then is anything applied.
 
-Ranks never list the storage. Each shard is read once, by one rank, and passed on to the others.
+Ranks never list the storage. Each shard is brought by one rank, once, and then in reach of all (see `sharing`).
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import Any, Self
 
 from ...storage.backends.base import Backend
-from ...storage.catalog import Catalog, Standing
 from ...storage.digest import global_state
 from ...storage.errors import Damaged, StorageError
-from ...storage.manifest import Manifest
-from ...storage.reading import ShardReader
+from ...storage.layout import AttemptId
 from ...storage.shards import Piece, ShardLayout, header_bytes, parse
+from ...storage.shared_memory import SharedMemory
 from ..errors import StorageTrouble
-from ..notices import say
-from .arena import Arena, box_of, tensor_at
+from .blank import Blank
 from .collective import Circle
-from .dtypes import DTYPES
-from .lead import from_rank_zero
+from .remembering import Remembered
+from .sharing import Sharing
+from .sources import Allocate, Candidate, Candidates
 from .state import rank_name
 from .tree import decode
 
-_READ_THREADS = 4
+Held = dict[int, SharedMemory]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A proven checkpoint. `state` is the global JSON, `own` this rank's (None when the world size has changed)."""
+    """A proven checkpoint, all of it readable here. A context: at its end the memory is let go.
 
-    manifest: Manifest
+    Leave it only when no rank looks at the shards any more (`Circle.meet`): memory that is kept is written anew.
+    """
+
+    id: AttemptId
+    resumed_from: AttemptId | None
+    """The committed checkpoint that this is; None when it is in memory alone, and no power cut would leave it."""
+    from_memory: bool
     layouts: tuple[ShardLayout, ...]
     state: dict[str, Any]
+    """The global JSON."""
     own: Any
-    held: dict[int, memoryview]
-    """The shards that this rank has read, by number."""
+    """This rank's JSON; None when the world size has changed."""
+    shards: dict[int, memoryview]
+    held: Held
+    """What this rank has brought, by number of the shard. Of what it has read, whoever wants to keep some takes it out
+    before the end, and closes it; remembered memory is its finder's."""
+    neighbours: int
+    """The ranks of this host, this one included, as far as they reach each other's memory."""
+
+    @property
+    def world_size(self) -> int:
+        """By how many ranks it was written."""
+        return len(self.layouts)
 
     @property
     def progress(self) -> dict[str, Any]:
         facts: dict[str, Any] = decode(self.state["progress"], {})
         return facts
 
+    def __enter__(self) -> Self:
+        return self
 
-def find(backend: Backend, circle: Circle) -> Found | None:
+    def __exit__(self, *_: object) -> None:
+        self.shards.clear()
+        _let_go(self.held, from_memory=self.from_memory)
+
+
+def find(
+    backend: Backend,
+    circle: Circle,
+    *,
+    run: str = "",
+    remembered: Sequence[Remembered] = (),
+    sharing: Sharing | None = None,
+    allocate: Allocate = Blank,
+) -> Found | None:
     """The newest checkpoint of which every byte is proven, or None when there is none to go on from. A collective.
 
-    Every candidate that is passed over is named with the reason.
+    `remembered` are the arenas that this rank has found, of which those of the `run` count; `allocate` makes the
+    memory that a shard of so many bytes is read into. Every candidate that is passed over is named with the reason.
 
     Raises:
         StorageTrouble: on all ranks, when the storage could not be asked on one of them.
     """
-    candidates = _Candidates(backend)
-    while manifest := _next_candidate(candidates, circle):
-        held, damage, trouble = _read_share(backend, manifest, circle)
-        if troubles := [text for text in circle.exchange(trouble) if text]:
-            # Nothing is known about these bytes. Taking an older checkpoint would rule this one out for good.
-            raise StorageTrouble("; ".join(troubles))
-        problems = [text for text in circle.exchange(damage) if text]
-        if not problems:
-            try:
-                return _open(manifest, held, circle)
-            except Damaged as error:  # All ranks hold the same headers, so all of them come by here.
-                problems = [str(error)]
-        if circle.rank == 0:
-            candidates.pass_over(manifest.step, "; ".join(problems))
-    if candidates.passed_over:
-        say(f"none of the {candidates.passed_over} checkpoints at {backend.url} can be used: starting over")
+    sharing = sharing or Sharing(circle)
+    candidates = Candidates(backend, circle, run, remembered)
+    while candidate := candidates.next(allocate):
+        held, damage, trouble = _bring_share(candidate, circle.rank)
+        try:
+            _refuse_trouble(circle.exchange(trouble))
+            problems = [text for text in circle.exchange(damage) if text]
+            if not problems:
+                return _open(candidate, held, circle, sharing)
+        except Damaged as error:  # All ranks see the same headers, so all of them come by here.
+            problems = [str(error)]
+        except BaseException:
+            _let_go(held, from_memory=candidate.from_memory)
+            raise
+        _let_go(held, from_memory=candidate.from_memory)
+        candidates.pass_over(candidate, "; ".join(problems))
+    candidates.end()
     return None
-
-
-class _Candidates:
-    """Rank 0's walk through the catalog, newest first. Looked at one by one: most resumes need only the first."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._listing = Catalog(backend).candidates()
-        self.passed_over = 0
-
-    def next(self) -> Manifest | None:
-        for listed in self._listing:
-            if listed.standing is Standing.COMMITTED:
-                return listed.manifest
-            self.pass_over(listed.id.step, listed.reason)
-        return None
-
-    def pass_over(self, step: int, reason: str) -> None:
-        self.passed_over += 1
-        say(f"checkpoint of step {step} is not used: {reason}. Trying the one before it")
-
-
-def load_tensors(found: Found, circle: Circle) -> dict[str, torch.Tensor]:
-    """Every global tensor, and this rank's own, on the CPU. A collective: each shard is passed on by who holds it."""
-    mine = f"{rank_name(circle.rank)}/"
-    tensors: dict[str, torch.Tensor] = {}
-    scratch = Arena()
-    for number, layout in enumerate(found.layouts):
-        owner = number % circle.size
-        view = found.held[number] if owner == circle.rank else scratch.reserve(layout.size)
-        circle.fill(view, owner)
-        for placed in layout.placed:
-            piece = placed.piece
-            if (piece.name.startswith(mine) and found.own is not None) or not _belongs_to_a_rank(piece):
-                if piece.name not in tensors:
-                    tensors[piece.name] = torch.empty(piece.global_shape, dtype=DTYPES[piece.dtype])
-                if piece.size:
-                    box_of(tensors[piece.name], piece).copy_(tensor_at(view, placed.start, piece))
-    return tensors
 
 
 def global_pieces(found: Found) -> dict[str, Piece]:
@@ -120,61 +112,70 @@ def global_pieces(found: Found) -> dict[str, Piece]:
         placed.piece.name: placed.piece
         for layout in found.layouts
         for placed in layout.placed
-        if not _belongs_to_a_rank(placed.piece)
+        if global_state({placed.piece.name: None})
     }
 
 
-def _belongs_to_a_rank(piece: Piece) -> bool:
-    return not global_state({piece.name: None})
-
-
-def _next_candidate(candidates: _Candidates, circle: Circle) -> Manifest | None:
-    def pick() -> Any:
-        manifest = candidates.next()
-        return manifest.model_dump(mode="json") if manifest is not None else None
-
-    answer = from_rank_zero(circle, pick)
-    return Manifest.model_validate_json(json.dumps(answer)) if answer else None
-
-
-def _read_share(backend: Backend, manifest: Manifest, circle: Circle) -> tuple[dict[int, memoryview], str, str]:
-    """This rank's shards, read and proven; or what is damaged about them; or why they could not be read."""
-    held = {}
+def _bring_share(candidate: Candidate, rank: int) -> tuple[Held, str, str]:
+    """This rank's shards, proven; or what is damaged about them; or why they could not be read."""
+    held: Held = {}
     try:
-        for number in range(circle.rank, manifest.world_size, circle.size):
-            reader = ShardReader(backend, manifest, number)
-            held[number] = Arena().reserve(reader.size)
-            reader.read_into(held[number], threads=_READ_THREADS)
-            _header(held[number], reader.key)  # Here its length may still be found wrong: before the vote.
-    except Damaged as error:
-        return {}, str(error), ""
+        for number, owner in enumerate(candidate.owners):
+            if owner == rank:
+                held[number] = memory = candidate.bring(number)
+                shard = memory.view[: candidate.sizes[number]]
+                _header(shard, candidate.name_of(number))  # Its length may still be found wrong: before the vote.
     except StorageError as error:
-        return {}, "", str(error)
+        _let_go(held, from_memory=candidate.from_memory)
+        return {}, *((str(error), "") if isinstance(error, Damaged) else ("", str(error)))
     return held, "", ""
 
 
-def _open(manifest: Manifest, held: dict[int, memoryview], circle: Circle) -> Found:
+def _refuse_trouble(reports: Sequence[str]) -> None:
+    if troubles := [text for text in reports if text]:
+        # Nothing is known about these bytes. Taking an older checkpoint would rule this one out for good.
+        raise StorageTrouble("; ".join(troubles))
+
+
+def _let_go(held: Held, *, from_memory: bool) -> None:
+    if not from_memory:
+        for memory in held.values():
+            memory.close()
+    held.clear()
+
+
+def _open(candidate: Candidate, held: Held, circle: Circle, sharing: Sharing) -> Found:
+    """Share what was brought and read all headers. Raises Damaged on all ranks alike."""
+    shards = sharing.share(held, candidate.owners, candidate.sizes)
     layouts = []
-    for number, entry in enumerate(manifest.shards):
-        key = manifest.shard_key(number)
-        header = _header(held[number], key) if number in held else b""
-        layouts.append(parse(circle.tell(header, number % circle.size), entry.size, key))
-    _check_complete(layouts, manifest)
+    for number, size in enumerate(candidate.sizes):
+        name = candidate.name_of(number)
+        layouts.append(parse(_header(shards[number], name), size, name))
+    _check_complete(layouts, candidate)
     state: dict[str, Any] = {}
     for layout in layouts:
         state.update(global_state(layout.state))
     own = None
-    if manifest.world_size == circle.size:
-        name = rank_name(circle.rank)
-        own = layouts[circle.rank].state.get(name)
-    return Found(manifest, tuple(layouts), state, own, held)
+    if len(layouts) == circle.size:
+        own = layouts[circle.rank].state.get(rank_name(circle.rank))
+    return Found(
+        id=candidate.id,
+        resumed_from=candidate.resumed_from,
+        from_memory=candidate.from_memory,
+        layouts=tuple(layouts),
+        state=state,
+        own=own,
+        shards=shards,
+        held=held,
+        neighbours=len(sharing.hosts().group_of(circle.rank)),
+    )
 
 
-def _header(shard: memoryview, key: str) -> bytes:
-    return bytes(shard[: header_bytes(bytes(shard[:8]), len(shard), key)])
+def _header(shard: memoryview, name: str) -> bytes:
+    return bytes(shard[: header_bytes(bytes(shard[:8]), len(shard), name)])
 
 
-def _check_complete(layouts: Sequence[ShardLayout], manifest: Manifest) -> None:
+def _check_complete(layouts: Sequence[ShardLayout], candidate: Candidate) -> None:
     """The pieces of all shards together cover every tensor."""
     covered: dict[str, int] = {}
     whole: dict[str, int] = {}
@@ -184,4 +185,5 @@ def _check_complete(layouts: Sequence[ShardLayout], manifest: Manifest) -> None:
             whole[piece.name] = math.prod(piece.global_shape)
     for name, count in covered.items():
         if count != whole[name]:
-            raise Damaged(manifest.id.manifest_key, f"its shards hold {count} of {whole[name]} elements of {name}")
+            reason = f"its shards hold {count} of {whole[name]} elements of {name}"
+            raise Damaged(candidate.id.manifest_key, reason)

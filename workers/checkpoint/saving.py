@@ -1,24 +1,33 @@
-"""Going out: stage the state into the arena, hand it to the persister, and tell what came of it."""
+"""Going out: stage the state into an arena, hand it to the persister, and tell what came of it."""
 
 from __future__ import annotations
 
 import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ...storage.checksum import digest
 from ...storage.commit import SaveJob
 from ...storage.layout import AttemptId
 from ...storage.manifest import Number
 from ...storage.manifest import Progress as ProgressRecord
-from ...storage.persister import Outcome, Persister
+from ...storage.persist import Outcome
+from ...storage.persister import Persister
 from ...storage.retention import Rules
-from ...storage.shards import Piece, ShardLayout, plan
-from .arena import Arena, box_of
+from ...storage.staged import Staged
+from ..notices import say
+from .arenas import Arena, Arenas
 from .collective import Circle
-from .plan import share
 from .progress import Progress
-from .state import Captured, spec_of
-from .tree import Tensors
+from .staging import Copier, Planner, work
+from .state import Captured
+
+_LOOK_S = 0.002
+_NO_ARENA_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +43,18 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveSettings:
-    """`deadline_s` bounds the wait for all ranks' shards, `rules` say which checkpoints retention leaves."""
+    """`deadline_s` bounds the wait for all ranks' shards, `rules` say which checkpoints retention leaves.
+
+    `arenas`: how many buffers; `memory_dir`: where they are found again, None for nowhere; `copy_threads`: how many may
+    copy at once; `overlap`: copy what only the optimizer changes behind the next forward and backward.
+    """
 
     deadline_s: float = 300.0
     rules: Rules = field(default_factory=Rules)
+    arenas: int = 2
+    memory_dir: Path | None = None
+    copy_threads: int = 1
+    overlap: bool = False
 
 
 class Saver:
@@ -48,32 +65,86 @@ class Saver:
         self._circle = circle
         self._lineage = lineage
         self._settings = settings
-        self._arena = Arena()
-        self._header_bytes = 0
+        self._arenas = Arenas(settings.arenas, circle.rank, settings.memory_dir, persister.holds)
+        self._planner = Planner(circle.rank, circle.size)
+        self._copier = Copier(settings.copy_threads)
+        self._unfinished: Callable[[], None] | None = None
+        self._lost: deque[Outcome] = deque()
         self._count = 0
+        self._keeps = True
+        self._heard_of = -1
 
     @property
     def busy(self) -> bool:
-        return self._persister.busy
+        return self._unfinished is not None or self._persister.busy
+
+    @property
+    def full(self) -> bool:
+        """There is no arena for another save."""
+        return not self._arenas.has_free()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is copied in memory could be found by a worker that comes back, and tears nothing older."""
+        return self._keeps and self._arenas.survive and self._settings.arenas > 1
+
+    def prepare(self) -> None:
+        """Have what the first save needs started behind the training: the persister's process."""
+        self._persister.prepare()
 
     def save(self, captured: Captured, progress: Progress) -> None:
-        """Stage and submit. Never while busy."""
-        self._count += 1
-        layout, sources = self._layout(captured)
-        view = self._arena.stage(layout, lambda piece: box_of(sources[piece.name], piece))
-        self._persister.submit(self._job(progress), view)
+        """Stage and submit. Needs a free arena sooner or later; without memory for one the save has failed."""
+        try:
+            self._stage(captured, progress, self._persister.submit)
+        except OSError as error:
+            reason = f"rank {self._circle.rank} has no memory to stage its shard in: {error}"
+            self._lost.append(Outcome(progress.step, failed=reason))
 
-    def _layout(self, captured: Captured) -> tuple[ShardLayout, Tensors]:
-        """This rank's shard, and the live tensors that its pieces are cut from."""
-        pieces = share(captured.specs(), self._circle.rank, self._circle.size)
-        for name, tensor in captured.own_tensors.items():
-            spec = spec_of(name, tensor)
-            pieces.append(Piece.whole(name, spec.dtype, spec.shape))
-        state = captured.own_state | (captured.state if self._circle.rank == 0 else {})
-        layout = plan(pieces, state, min_header_bytes=self._header_bytes)
-        # A header never shrinks again, so that the tensors stay where they are and the arena's pages stay warm.
-        self._header_bytes = len(layout.header)
-        return layout, captured.tensors | captured.own_tensors
+    def keep(self, captured: Captured, progress: Progress) -> None:
+        """Stage in memory alone, unless there is no arena free for it now."""
+        if self.full:
+            return
+        try:
+            self._stage(captured, progress, self._persister.keep)
+        except OSError as error:
+            self._keeps = False
+            say(f"rank {self._circle.rank} keeps no more copies of its state in memory: {error}")
+
+    def _stage(self, captured: Captured, progress: Progress, hand_over: Callable[[SaveJob, Staged], None]) -> None:
+        self.finish_staging()
+        self._count += 1
+        job = self._job(progress)
+        layout = self._planner.layout(captured)
+        arena = self._take(layout.size)
+        if captured.is_on_gpu:
+            arena.pin()
+        todo = work(arena, layout, captured, captured.waits_for_step if self._settings.overlap else _nothing)
+        self._copier.copy(todo.now)
+        if not todo.later:
+            hand_over(job, arena.staged(layout.size))
+            return
+        copied = self._copier.begin(todo.later)
+
+        def finish() -> None:
+            copied()
+            hand_over(job, arena.staged(layout.size))
+
+        self._unfinished = finish
+
+    def finish_staging(self) -> None:
+        """Wait for the copy that was left behind: before anything changes what is being copied."""
+        if self._unfinished is not None:
+            finish, self._unfinished = self._unfinished, None
+            finish()
+
+    def _take(self, size: int) -> Arena:
+        """Hashing a copy in memory may still hold the last free arena for a moment."""
+        deadline = time.monotonic() + _NO_ARENA_S
+        while (arena := self._arenas.take(size)) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError("all arenas are in use")
+            threading.Event().wait(_LOOK_S)
+        return arena
 
     def _job(self, progress: Progress) -> SaveJob:
         lineage = self._lineage
@@ -93,18 +164,28 @@ class Saver:
 
     def heard(self, failed_step: int) -> None:
         """A rank has voted that its part of the save of `failed_step` will not come: stop waiting for it."""
+        if failed_step == self._heard_of:
+            return
+        self._heard_of = failed_step
         reason = "another rank could not write its shard, nor say why in the storage. See that rank's log"
         self._persister.cancel(failed_step, f"step {failed_step}: {reason}")
 
     def outcome(self) -> Outcome | None:
-        """What came of the last save, once."""
-        return self._persister.outcome()
+        """What came of a save, each once and in order."""
+        return self._lost.popleft() if self._lost else self._persister.outcome()
 
     def wait(self, timeout_s: float) -> bool:
+        """Wait until not busy; False when that took too long."""
+        self.finish_staging()
         return self._persister.wait(timeout_s)
 
     def close(self) -> None:
+        self.finish_staging()
         self._persister.close()
+
+
+def _nothing(_name: str) -> bool:
+    return False
 
 
 def _record(progress: Progress) -> ProgressRecord:

@@ -55,6 +55,15 @@ class Captured:
     state: dict[str, Any]
     own_tensors: Tensors
     own_state: dict[str, Any]
+    parameters: frozenset[str]
+
+    def waits_for_step(self, name: str) -> bool:
+        """Whether nothing but `optimizer.step()` changes this tensor: not so of buffers, which a forward updates."""
+        return name in self.parameters or name.startswith("optimizer/state/")
+
+    @property
+    def is_on_gpu(self) -> bool:
+        return any(tensor.is_cuda for tensor in self.tensors.values())
 
     def specs(self) -> list[TensorSpec]:
         """The global tensors, as planning needs them."""
@@ -73,15 +82,17 @@ def capture(parts: Parts, progress: Mapping[str, Any], rank: int) -> Captured:
     # A DDP replica's buffers (BatchNorm's statistics) differ between ranks, and rank 0's are the ones that DDP keeps.
     buffers = {f"model/{_clean(name)}" for name, _ in model.named_buffers()}
     state["model"] = encode(model_state(model), "model", tensors)
+    names = parameter_names(model)
     if parts.optimizer is not None:
-        state["optimizer"] = encode(named_state(parts.optimizer, parameter_names(model)), "optimizer", tensors)
+        state["optimizer"] = encode(named_state(parts.optimizer, names), "optimizer", tensors)
     for name, part in parts.shared.items():
         state[name] = encode(dict(part.state_dict()), name, tensors)
     own_tensors: Tensors = {}
     prefix = rank_name(rank)
     own = {"rng": rng.capture(), **{name: dict(part.state_dict()) for name, part in parts.per_rank.items()}}
     own_state = {prefix: encode(own, prefix, own_tensors)}
-    return Captured(tensors, frozenset(buffers & tensors.keys()), state, own_tensors, own_state)
+    parameters = frozenset(f"model/{name}" for name in names.values())
+    return Captured(tensors, frozenset(buffers & tensors.keys()), state, own_tensors, own_state, parameters)
 
 
 def rank_name(rank: int) -> str:

@@ -13,7 +13,7 @@ from relight.tests.workers.checkpoint.jobs import Job
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    Job(tmp_path / "run").train(until=6).checkpointer._saver.close()  # type: ignore[union-attr]
+    Job(tmp_path / "run").train(until=6).checkpointer._session.saver.close()  # type: ignore[union-attr]
     return tmp_path / "run"
 
 

@@ -73,4 +73,4 @@ def steps_with_trouble(job: Job, count: int) -> None:
     """Steps, each of which waits for the save under way, so that every save that is due is made."""
     for _ in range(count):
         job.checkpointer.step(loss=1.0)
-        job.checkpointer._saver.wait(10)  # type: ignore[union-attr]
+        job.checkpointer._session.saver.wait(10)  # type: ignore[union-attr]

@@ -28,7 +28,7 @@ def test_a_crashed_run_goes_on_bit_by_bit(tmp_path: Path) -> None:
     whole = Job(tmp_path / "whole").train()
     random.seed(1), np.random.seed(1)  # noqa: NPY002
     crashed = Job(tmp_path / "crashed").train(until=7)
-    crashed.checkpointer._saver.close()  # type: ignore[union-attr]  # the crash comes after the save of step 4
+    crashed.checkpointer._session.saver.close()  # type: ignore[union-attr]  # the crash comes after the save of step 4
     random.seed(99), np.random.seed(99)  # noqa: NPY002
     resumed = Job(tmp_path / "crashed").train()
     assert min(resumed.losses) == 5
@@ -109,7 +109,7 @@ def test_a_final_save_that_fails_is_an_error_that_says_why(tmp_path: Path) -> No
 
 def test_retention_never_deletes_what_the_run_resumed_from(tmp_path: Path) -> None:
     url = tmp_path / "run"
-    Job(url, every=3).train(until=5).checkpointer._saver.close()  # type: ignore[union-attr]
+    Job(url, every=3).train(until=5).checkpointer._session.saver.close()  # type: ignore[union-attr]
     job = Job(url, every=1, keep_last=1)
     job.checkpointer.restore()
     steps_with_trouble(job, 4)

@@ -31,7 +31,7 @@ for name in ("load", "save"):
     setattr(torch.serialization, name, refuse)
 if sys.argv[2] == "break":
     torch.load("x")
-Job(sys.argv[1]).train(until=6).checkpointer._saver.close()
+Job(sys.argv[1]).train(until=6).checkpointer._session.saver.close()
 again = Job(sys.argv[1])
 again.train()
 assert min(again.losses) == 5

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
 from relight.storage.retention import Best, Rules
-from relight.workers.checkpoint.settings import CheckpointSettings
+from relight.workers.checkpoint.settings import CheckpointSettings, WhenBusy
+from relight.workers.origin import origin
 
 BEST = Best(metric="accuracy")
 
@@ -22,7 +24,7 @@ BEST = Best(metric="accuracy")
     ],
 )
 def test_what_is_chosen_becomes_rules(chosen: dict[str, Any], rules: Rules) -> None:
-    assert CheckpointSettings(**chosen).saving.rules == rules
+    assert CheckpointSettings(**chosen).saving(origin({})).rules == rules
 
 
 @pytest.mark.parametrize(
@@ -34,5 +36,20 @@ def test_what_is_chosen_becomes_rules(chosen: dict[str, Any], rules: Rules) -> N
 )
 def test_what_cannot_be_is_refused(chosen: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError) as refused:
-        _ = CheckpointSettings(**chosen).saving
+        _ = CheckpointSettings(**chosen).saving(origin({}))
     assert str(refused.value) == text
+
+
+def test_a_misspelt_answer_to_a_busy_persister_is_refused() -> None:
+    assert CheckpointSettings(when_busy="queue").answer is WhenBusy.QUEUE
+    with pytest.raises(ValueError) as refused:
+        _ = CheckpointSettings(when_busy="never").answer
+    assert "'never' is not a valid WhenBusy" in str(refused.value)
+
+
+def test_copies_are_made_by_as_many_threads_as_a_rank_has_processors() -> None:
+    processors = len(os.sched_getaffinity(0))
+    alone = CheckpointSettings().saving(origin({})).copy_threads
+    assert alone == min(processors, 4)
+    assert CheckpointSettings().saving(origin({"LOCAL_WORLD_SIZE": str(processors)})).copy_threads == 1
+    assert CheckpointSettings().saving(origin({"LOCAL_WORLD_SIZE": "100000"})).copy_threads == 1

@@ -17,7 +17,7 @@ from relight.workers.checkpoint.settings import CheckpointSettings
 from relight.workers.parallel import World
 from relight.workers.signals import StopFlag
 
-EVERY = 20
+EVERY = 100
 _STEP_S = 0.01
 
 
@@ -49,13 +49,14 @@ def _steps(checkpointer: Checkpointer, until: int) -> None:
 def _steps_until_it_is_over(checkpointer: Checkpointer) -> dict[str, Any]:
     """Train on until every rank has heard that the save of step EVERY failed and rank 0 has let go of it."""
     _steps(checkpointer, EVERY)
-    began, ledger = time.monotonic(), checkpointer._ledger
+    assert checkpointer._session is not None
+    began, ledger = time.monotonic(), checkpointer._session._ledger
     heard_s = over_s = 0.0
     while checkpointer.progress.step < 2 * EVERY - 1:
         _steps(checkpointer, checkpointer.progress.step + 1)
         if not heard_s and ledger.failed_step == EVERY:
             heard_s = time.monotonic() - began
-        if heard_s and not over_s and not checkpointer._saver.busy:  # type: ignore[union-attr]
+        if heard_s and not over_s and not checkpointer._session.saver.busy:
             over_s = time.monotonic() - began
     return {"heard_s": heard_s, "over_s": over_s, "committed": ledger.committed_step}
 

@@ -1,0 +1,223 @@
+"""Arenas: host memory laid out as the shard file. Staging is a copy into one; the file is written from it.
+
+A rank has one or two, made once and used again: the first touch of fresh memory costs more than the copy. Where the
+launcher offers a folder in a memory filesystem they are files there and outlive the worker, for the next one to
+restore from and to go on with. A lock on the open file says that somebody (a trainer, or its persister that still
+reads it) uses it, and goes with the last holder of the descriptor, however that ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from ...storage.errors import Damaged
+from ...storage.shards import Placed
+from ...storage.shared_memory import SharedMemory
+from ...storage.staged import Seal, Staged
+from ..notices import say
+from .windows import tensor_at
+
+_SLACK = 1.05
+"""Room to grow, so that a header that gets longer does not cost a new arena with its page faults."""
+_PAGE = 4096
+_IN_USE = (errno.EAGAIN, errno.EACCES)
+
+
+class Arena:
+    """One buffer. `seal` is where its seal is put when its content is whole; None when nobody could find it."""
+
+    def __init__(self, memory: SharedMemory) -> None:
+        self._memory = memory
+        self.seal = memory.path.with_suffix(".seal") if memory.path is not None else None
+        self._targets: tuple[tuple[Placed, ...], list[torch.Tensor]] = ((), [])
+        self._is_pinned = False
+
+    @property
+    def descriptor(self) -> int:
+        return self._memory.descriptor
+
+    @property
+    def size(self) -> int:
+        """Bytes that fit in."""
+        return self._memory.size
+
+    def unseal(self) -> None:
+        """Before the first byte is changed: what is not sealed is torn to whoever looks."""
+        if self.seal is not None:
+            self.seal.unlink(missing_ok=True)
+
+    def staged(self, size: int) -> Staged:
+        """Its first `size` bytes, to be filled or to be handed over."""
+        return Staged(descriptor=self.descriptor, view=self._memory.view[:size], seal=self.seal)
+
+    def targets(self, placed: tuple[Placed, ...]) -> list[torch.Tensor]:
+        """Each placed piece as a tensor in this memory; made once for the same `placed` object."""
+        if placed is not self._targets[0]:
+            view = self._memory.view
+            self._targets = (placed, [tensor_at(view, each.start, each.piece) for each in placed])
+        return self._targets[1]
+
+    def pin(self) -> None:
+        """Lock its pages for a GPU, which then copies at full speed and while the host goes on."""
+        if not self._is_pinned:
+            self._is_pinned = True
+            torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(self._address, self.size, 0))
+
+    @property
+    def _address(self) -> int:
+        return torch.frombuffer(self._memory.view, dtype=torch.uint8).data_ptr()
+
+    def drop(self) -> None:
+        """Give the memory back."""
+        self.unseal()
+        if self._is_pinned:
+            torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(self._address))
+        if self._memory.path is not None:
+            self._memory.path.unlink(missing_ok=True)
+        self._targets = ((), [])
+        self._memory.close()
+
+
+class Arenas:
+    """A rank's arenas, at most `count`. `holds` asks the persister whether it still reads an arena's descriptor."""
+
+    def __init__(self, count: int, rank: int, folder: Path | None, holds: Callable[[int], bool]) -> None:
+        """What an earlier worker of this rank has left in `folder` and nobody uses any more is taken over."""
+        self._count = count
+        self._rank = rank
+        self._folder = folder
+        self._holds = holds
+        self._arenas: list[Arena] = []
+        self._newest: Arena | None = None
+        self._adopt()
+
+    @property
+    def survive(self) -> bool:
+        """Whether a worker that comes back could find what is sealed here."""
+        return self._folder is not None
+
+    def has_free(self) -> bool:
+        """Whether `take` would give one now."""
+        return self._may_grow or any(map(self._is_free, self._arenas))
+
+    def take(self, size: int) -> Arena | None:
+        """An unsealed arena of at least `size` bytes that nobody reads, or None. The newest is spared if it can be.
+
+        Raises OSError when the host has no memory for it.
+        """
+        arena = self._spare()
+        if arena is None and self._may_grow:
+            self._adopt()
+            arena = self._spare()
+        if arena is None and not self._may_grow and self._newest is not None and self._is_free(self._newest):
+            arena = self._newest
+        if arena is not None and arena.size < size:
+            self._arenas.remove(arena)
+            arena.drop()
+            arena = None
+        if arena is None and self._may_grow:
+            arena = self._make(size)
+            self._arenas.append(arena)
+        if arena is not None:
+            arena.unseal()
+            self._newest = arena
+        return arena
+
+    @property
+    def _may_grow(self) -> bool:
+        return len(self._arenas) < self._count
+
+    def _is_free(self, arena: Arena) -> bool:
+        return not self._holds(arena.descriptor)
+
+    def _spare(self) -> Arena | None:
+        """A free one that is not the newest."""
+        return next((arena for arena in self._arenas if arena is not self._newest and self._is_free(arena)), None)
+
+    def _make(self, size: int) -> Arena:
+        room = math.ceil(size * _SLACK / _PAGE) * _PAGE
+        if self._folder is not None:
+            try:
+                return Arena(_locked(SharedMemory.create(room, self._free_path(self._folder))))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                say(
+                    f"rank {self._rank}: {self._folder} has no room for {room >> 20} MiB, staging in anonymous memory: "
+                    "a worker that crashes goes on from the storage"
+                )
+                self._folder = None
+        return Arena(SharedMemory.create(room))
+
+    def _free_path(self, folder: Path) -> Path:
+        taken = {path.name for path in folder.iterdir()}
+        names = (f"{_prefix(self._rank)}{number}.arena" for number in range(len(taken) + 1))
+        return folder / next(name for name in names if name not in taken)
+
+    def _adopt(self) -> None:
+        """Take over what is there and unused; more than we may have is given back."""
+        if self._folder is None:
+            return
+        mine = {arena.seal for arena in self._arenas}
+        newest = -1
+        for path in sorted(self._folder.glob(f"{_prefix(self._rank)}*.arena")):
+            memory = _adopted(path) if path.with_suffix(".seal") not in mine else None
+            if memory is None:
+                continue
+            arena = Arena(memory)
+            if not self._may_grow:
+                arena.drop()
+                continue
+            self._arenas.append(arena)
+            if self._newest is None or (newest >= 0 and _sealed_step(arena) > newest):
+                self._newest, newest = arena, _sealed_step(arena)
+
+
+def sealed(rank: int, folder: Path | None) -> Iterator[tuple[Seal, SharedMemory]]:
+    """What earlier workers of this rank have staged as a whole on this host, for reading."""
+    for path in sorted(folder.glob(f"{_prefix(rank)}*.seal")) if folder is not None else ():
+        # Taken away or replaced in this moment, by the persister that seals its last one: as if it were not there.
+        with contextlib.suppress(OSError, Damaged):
+            seal = Seal.from_bytes(path.read_bytes(), path.name)
+            yield seal, SharedMemory.attach(path.with_suffix(".arena"), seal.receipt.size)
+
+
+def _sealed_step(arena: Arena) -> int:
+    """Of which step an arena's content is; -1 when it is not whole."""
+    assert arena.seal is not None
+    with contextlib.suppress(FileNotFoundError, Damaged):
+        return Seal.from_bytes(arena.seal.read_bytes(), arena.seal.name).step
+    return -1
+
+
+def _prefix(rank: int) -> str:
+    return f"rank-{rank:05d}."
+
+
+def _locked(memory: SharedMemory) -> SharedMemory:
+    fcntl.flock(memory.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return memory
+
+
+def _adopted(path: Path) -> SharedMemory | None:
+    """The memory in `path`, locked for us; None when somebody uses it or takes it away."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return SharedMemory(descriptor, os.fstat(descriptor).st_size, path)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in _IN_USE:
+            raise
+        return None
