@@ -94,6 +94,8 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
+_ORDER_MATTERS: Final = 3
+"""Ranks."""
 _settled: WeakSet[DistributedDataParallel] = WeakSet()
 """A second backward of zeros would count every gradient twice: whoever wraps and whoever restores may both ask."""
 
@@ -110,9 +112,12 @@ def settle_buckets(ddp: DistributedDataParallel) -> None:
     (`find_unused_parameters=True` has no rebuild either, but walks the graph and reduces a bitmap in every step.)
 
     Gradients are left as they were; hooks on parameters see the zeros. Not settled, as zeros cannot stand in for
-    their gradients: DDP with `static_graph=True`, and models with sparse embeddings.
+    their gradients: DDP with `static_graph=True`, and models with sparse embeddings. Two ranks need it not: a sum of
+    two values is the same in either order.
     """
-    if ddp in _settled or ddp.find_unused_parameters or ddp.static_graph or _has_sparse_gradients(ddp.module):
+    if ddp in _settled or ddp.process_group.size() < _ORDER_MATTERS:
+        return
+    if ddp.find_unused_parameters or ddp.static_graph or _has_sparse_gradients(ddp.module):
         return
     _settled.add(ddp)
     parameters = [parameter for parameter in ddp.module.parameters() if parameter.requires_grad]

@@ -29,8 +29,9 @@ def test_steps_after_a_restart_are_bit_identical_to_the_undisturbed_run(answers:
     assert weights["restarted"] == weights["undisturbed"]
 
 
-def test_four_ranks_repeat_too(tmp_path: Path) -> None:
-    for weights in play("relight.tests.workers.scenes:repeating", 4, tmp_path):
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_two_and_four_ranks_repeat_too(tmp_path: Path, ranks: int) -> None:
+    for weights in play("relight.tests.workers.scenes:repeating", ranks, tmp_path):
         assert weights["restarted"] == weights["undisturbed"]
 
 

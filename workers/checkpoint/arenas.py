@@ -25,7 +25,7 @@ from ...storage.staged import Seal, Staged
 from ..notices import say
 from .windows import tensor_at
 
-_SLACK = 1.05
+_SLACK_BYTES = 1 << 20
 """Room to grow, so that a header that gets longer does not cost a new arena with its page faults."""
 _PAGE = 4096
 _IN_USE = (errno.EAGAIN, errno.EACCES)
@@ -143,7 +143,7 @@ class Arenas:
         return next((arena for arena in self._arenas if arena is not self._newest and self._is_free(arena)), None)
 
     def _make(self, size: int) -> Arena:
-        room = math.ceil(size * _SLACK / _PAGE) * _PAGE
+        room = math.ceil((size + _SLACK_BYTES) / _PAGE) * _PAGE
         if self._folder is not None:
             try:
                 return Arena(_locked(SharedMemory.create(room, self._free_path(self._folder))))
