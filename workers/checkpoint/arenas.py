@@ -13,22 +13,24 @@ import errno
 import fcntl
 import math
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from ...storage.errors import Damaged
 from ...storage.shards import Placed
 from ...storage.shared_memory import SharedMemory
-from ...storage.staged import Seal, Staged
+from ...storage.staged import Staged
 from ..notices import say
+from .leftovers import adopted, prefix, sealed_step
 from .windows import tensor_at
 
 _SLACK_BYTES = 1 << 20
 """Room to grow, so that a header that gets longer does not cost a new arena with its page faults."""
+_LEFT = 0.25
+"""The part of a memory filesystem that is left to others."""
 _PAGE = 4096
-_IN_USE = (errno.EAGAIN, errno.EACCES)
 
 
 class Arena:
@@ -97,12 +99,28 @@ class Arenas:
         self._holds = holds
         self._arenas: list[Arena] = []
         self._newest: Arena | None = None
+        self._making: threading.Thread | None = None
         self._adopt()
 
     @property
     def survive(self) -> bool:
         """Whether a worker that comes back could find what is sealed here."""
         return self._folder is not None
+
+    def prepare(self, size: int) -> None:
+        """Have memory for `size` bytes made while the training goes on: its first touch takes longer than a copy."""
+        if self._making is None:
+            self._making = threading.Thread(target=self._prepare, args=(size,), name="relight-arenas", daemon=True)
+            self._making.start()
+
+    def _prepare(self, size: int) -> None:
+        with contextlib.suppress(OSError):  # Whoever needs it will hear of it.
+            while not self._arenas or (self.survive and self._may_grow):
+                self._arenas.append(self._make(size))
+
+    def _made(self) -> None:
+        if self._making is not None:
+            self._making.join()
 
     def has_free(self) -> bool:
         """Whether `take` would give one now."""
@@ -113,11 +131,14 @@ class Arenas:
 
         Raises OSError when the host has no memory for it.
         """
+        self._made()
         arena = self._spare()
         if arena is None and self._may_grow:
             self._adopt()
             arena = self._spare()
-        if arena is None and not self._may_grow and self._newest is not None and self._is_free(self._newest):
+        # A second one is for a copy that outlives its worker, or for a save while the first one is still read.
+        keeps_one = self._may_grow and self.survive
+        if arena is None and not keeps_one and self._newest is not None and self._is_free(self._newest):
             arena = self._newest
         if arena is not None and arena.size < size:
             self._arenas.remove(arena)
@@ -146,6 +167,7 @@ class Arenas:
         room = math.ceil((size + _SLACK_BYTES) / _PAGE) * _PAGE
         if self._folder is not None:
             try:
+                _leave_some(self._folder, room)
                 return Arena(_locked(SharedMemory.create(room, self._free_path(self._folder))))
             except OSError as error:
                 if error.errno != errno.ENOSPC:
@@ -159,7 +181,7 @@ class Arenas:
 
     def _free_path(self, folder: Path) -> Path:
         taken = {path.name for path in folder.iterdir()}
-        names = (f"{_prefix(self._rank)}{number}.arena" for number in range(len(taken) + 1))
+        names = (f"{prefix(self._rank)}{number}.arena" for number in range(len(taken) + 1))
         return folder / next(name for name in names if name not in taken)
 
     def _adopt(self) -> None:
@@ -168,8 +190,8 @@ class Arenas:
             return
         mine = {arena.seal for arena in self._arenas}
         newest = -1
-        for path in sorted(self._folder.glob(f"{_prefix(self._rank)}*.arena")):
-            memory = _adopted(path) if path.with_suffix(".seal") not in mine else None
+        for path in sorted(self._folder.glob(f"{prefix(self._rank)}*.arena")):
+            memory = adopted(path) if path.with_suffix(".seal") not in mine else None
             if memory is None:
                 continue
             arena = Arena(memory)
@@ -177,47 +199,17 @@ class Arenas:
                 arena.drop()
                 continue
             self._arenas.append(arena)
-            if self._newest is None or (newest >= 0 and _sealed_step(arena) > newest):
-                self._newest, newest = arena, _sealed_step(arena)
+            if self._newest is None or (newest >= 0 and sealed_step(path.with_suffix(".seal")) > newest):
+                self._newest, newest = arena, sealed_step(path.with_suffix(".seal"))
 
 
-def sealed(rank: int, folder: Path | None) -> Iterator[tuple[Seal, SharedMemory]]:
-    """What earlier workers of this rank have staged as a whole on this host, for reading."""
-    for path in sorted(folder.glob(f"{_prefix(rank)}*.seal")) if folder is not None else ():
-        # Taken away or replaced in this moment, by the persister that seals its last one: as if it were not there.
-        with contextlib.suppress(OSError, Damaged):
-            seal = Seal.from_bytes(path.read_bytes(), path.name)
-            yield seal, SharedMemory.attach(path.with_suffix(".arena"), seal.receipt.size)
-
-
-def _sealed_step(arena: Arena) -> int:
-    """Of which step an arena's content is; -1 when it is not whole."""
-    assert arena.seal is not None
-    with contextlib.suppress(FileNotFoundError, Damaged):
-        return Seal.from_bytes(arena.seal.read_bytes(), arena.seal.name).step
-    return -1
-
-
-def _prefix(rank: int) -> str:
-    return f"rank-{rank:05d}."
+def _leave_some(folder: Path, size: int) -> None:
+    """Loader workers and NCCL live in the same memory filesystem, and die where it is full. Raises OSError (ENOSPC)."""
+    there = os.statvfs(folder)
+    if (there.f_bavail - there.f_blocks * _LEFT) * there.f_frsize < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _locked(memory: SharedMemory) -> SharedMemory:
     fcntl.flock(memory.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return memory
-
-
-def _adopted(path: Path) -> SharedMemory | None:
-    """The memory in `path`, locked for us; None when somebody uses it or takes it away."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return SharedMemory(descriptor, os.fstat(descriptor).st_size, path)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno not in _IN_USE:
-            raise
-        return None

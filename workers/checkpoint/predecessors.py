@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ...storage import living
-from .arenas import sealed
 from .collective import Circle
+from .leftovers import sealed
 from .remembering import Remembered, choices, exchange_offers
 from .saving import SaveSettings
 

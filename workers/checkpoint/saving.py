@@ -88,9 +88,10 @@ class Saver:
         """Whether what is copied in memory could be found by a worker that comes back, and tears nothing older."""
         return self._keeps and self._arenas.survive and self._settings.arenas > 1
 
-    def prepare(self) -> None:
-        """Have what the first save needs started behind the training: the persister's process."""
+    def prepare(self, captured: Captured) -> None:
+        """Have what the first save needs made behind the training: the persister's process, and memory."""
         self._persister.prepare()
+        self._arenas.prepare(self._planner.layout(captured).size)
 
     def save(self, captured: Captured, progress: Progress) -> None:
         """Stage and submit. Needs a free arena sooner or later; without memory for one the save has failed."""

@@ -76,7 +76,7 @@ class Session:
         self._meter.begin()
         if not self._prepared and self._meter.step_s is not None:
             self._prepared = True  # Not sooner: after a restart the first step is waited for.
-            self._saver.prepare()
+            self._saver.prepare(self._capture())
         self._loss = loss.detach() if isinstance(loss, torch.Tensor) else loss
         agreed = self._hear(self._tools.agreement.read())
         if agreed.stop:

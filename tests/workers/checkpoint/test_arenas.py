@@ -13,7 +13,8 @@ import pytest
 from relight.storage.layout import AttemptId
 from relight.storage.receipts import Receipt
 from relight.storage.staged import Seal
-from relight.workers.checkpoint.arenas import Arena, Arenas, sealed
+from relight.workers.checkpoint.arenas import Arena, Arenas
+from relight.workers.checkpoint.leftovers import sealed
 
 MIB = 1 << 20
 
@@ -45,7 +46,7 @@ def small_tmpfs(tmp_path: Path) -> Iterator[Path]:
     path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)], check=True)
     yield path
-    subprocess.run(["umount", str(path)], check=True)
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def _seal(arena: Arena, step: int, content: bytes = b"state") -> None:
@@ -69,16 +70,27 @@ def test_an_arena_is_used_again_and_grows_only_when_it_must() -> None:
     assert larger.size >= 3 * MIB
 
 
-def test_two_arenas_take_turns_so_that_the_newest_stays_whole() -> None:
-    arenas = Arenas(2, 0, None, Reader().holds)
+def test_memory_is_made_ahead_and_no_more_of_it_than_is_needed(folder: Path) -> None:
+    kept, anonymous = Arenas(2, 0, folder, Reader().holds), Arenas(2, 0, None, Reader().holds)
+    for arenas in (kept, anonymous):
+        arenas.prepare(MIB)
+        arenas.prepare(MIB)
+        assert arenas.take(MIB) is not None
+        assert arenas.take(MIB) is not None
+    assert [len(arenas._arenas) for arenas in (kept, anonymous)] == [2, 1]
+    assert len(list(folder.glob("*.arena"))) == 2
+
+
+def test_two_arenas_take_turns_so_that_the_newest_stays_whole(folder: Path) -> None:
+    arenas = Arenas(2, 0, folder, Reader().holds)
     taken = [arenas.take(MIB) for _ in range(5)]
     assert taken[0] is taken[2] is taken[4]
     assert taken[1] is taken[3] is not taken[0]
 
 
-def test_what_is_read_is_never_given_out() -> None:
+def test_what_is_read_is_never_given_out(folder: Path) -> None:
     reader = Reader()
-    arenas = Arenas(2, 0, None, reader.holds)
+    arenas = Arenas(2, 0, folder, reader.holds)
     first, second = arenas.take(MIB), arenas.take(MIB)
     assert first
     assert second
@@ -159,6 +171,16 @@ def test_without_room_in_the_folder_memory_is_anonymous_and_said_to_be(
         r"rank 0: \S+ has no room for 33 MiB, staging in anonymous memory: a worker that crashes", lines[0]
     )
     assert not list(small_tmpfs.iterdir())
+
+
+@pytest.mark.needs("root", "mount")
+def test_a_quarter_of_the_memory_filesystem_is_left_to_others(small_tmpfs: Path) -> None:
+    arenas = Arenas(2, 0, small_tmpfs, Reader().holds)
+    first, second = arenas.take(4 * MIB), arenas.take(MIB)  # Of 8 MiB; each has a MiB to grow.
+    assert first is not None
+    assert second is not None
+    assert first.seal is not None
+    assert second.seal is None
 
 
 @pytest.mark.parametrize("damage", ["cut seal", "short arena", "no arena"])
