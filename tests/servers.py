@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -104,7 +105,8 @@ def seaweedfs(folder: Path, ports: Sequence[int] = ()) -> Iterator[Server]:
 @contextmanager
 def moto(folder: Path) -> Iterator[Server]:
     (port,) = free_ports(1)
-    with _running(["moto_server", "-H", "127.0.0.1", "-p", str(port)], f"http://127.0.0.1:{port}", folder) as server:
+    command = [sys.executable, "-m", "relight.tests.moto_in_turn", str(port)]
+    with _running(command, f"http://127.0.0.1:{port}", folder) as server:
         yield server
 
 

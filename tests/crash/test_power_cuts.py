@@ -16,7 +16,7 @@ from relight.tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs("root", "losetup", "unshare")
 
-QUICK_S = 8
+QUICK_CUTS = 40
 CUTS = 600
 # In namespaces of its own: mounts and processes end with it, however the test ends.
 ALONE = ["unshare", "--mount", "--pid", "--fork", "--kill-child", sys.executable, "-m"]
@@ -46,10 +46,10 @@ def show(kind: str, seed: int, figures: dict[str, Any], capsys: pytest.CaptureFi
 @pytest.mark.parametrize("kind", [EXT4, XFS])
 def test_no_power_cut_loses_what_was_announced(kind: str, in_memory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seed = random.randrange(1_000_000)
-    figures = cut(kind, in_memory, seconds=QUICK_S, seed=seed)
+    figures = cut(kind, in_memory, cuts=QUICK_CUTS, seed=seed)
     show(kind, seed, figures, capsys)
     assert figures["lost"] == figures["false"] == []
-    assert figures["cuts"] >= 20
+    assert figures["cuts"] == QUICK_CUTS
     assert figures["acknowledged"] > figures["cuts"]
     assert figures["unfinished"] >= 5
 

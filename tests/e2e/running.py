@@ -24,7 +24,7 @@ task: tiny_task:Tiny
 task_args: {{notes: {folder}}}
 train: {{epochs: 4, batch_size: 32, lr: 0.01}}
 data: {{num_workers: 2}}
-checkpoint: {{every: 10, keep_last: 3}}
+checkpoint: {{every: 10, keep_last: 3, when_busy: wait}}
 storage: {{url: {folder}/run}}
 restart: {{backoff_s: 0.1}}
 log: {{trace: "{folder}/trace-{{rank}}.jsonl"}}

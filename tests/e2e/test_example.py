@@ -49,5 +49,6 @@ def test_the_example_learns_and_is_the_same_after_a_kill(tmp_path: Path, dice: r
 
 
 def workers_of(launcher: int) -> list[int]:
-    """The trainers: each leads a session of its own."""
-    return [pid for pid in descendants(launcher) if os.getsid(pid) == pid]
+    """The trainers: each leads a session of its own, as do their persisters."""
+    leaders = [pid for pid in descendants(launcher) if os.getsid(pid) == pid]
+    return [pid for pid in leaders if b"persister_main" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
