@@ -43,7 +43,7 @@ def test_the_example_learns_and_is_the_same_after_a_kill(tmp_path: Path, dice: r
     assert accuracy >= ACCURACY
     assert killed.digest() == undisturbed.digest()
     for rank in range(2):
-        assert killed.losses(rank) == undisturbed.losses(rank)
+        assert killed.losses(rank).items() <= undisturbed.losses(rank).items()
     for words in ("accuracy", str(killed.url), "relight ls", "relight verify"):
         assert words in killed.text.split("finished: digits")[1]
 
