@@ -95,6 +95,7 @@ class Saver:
 
     def save(self, captured: Captured, progress: Progress) -> None:
         """Stage and submit. Needs a free arena sooner or later; without memory for one the save has failed."""
+        self._count += 1
         try:
             self._stage(captured, progress, self._persister.submit)
         except OSError as error:
@@ -113,7 +114,6 @@ class Saver:
 
     def _stage(self, captured: Captured, progress: Progress, hand_over: Callable[[SaveJob, Staged], None]) -> None:
         self.finish_staging()
-        self._count += 1
         job = self._job(progress)
         layout = self._planner.layout(captured)
         arena = self._take(layout.size)
@@ -150,6 +150,7 @@ class Saver:
     def _job(self, progress: Progress) -> SaveJob:
         lineage = self._lineage
         # Counted, so that of two saves of one step (the second knows the last evaluation) the later one is the newer.
+        # Copies in memory are not: one rank may leave out what another makes, and all must write into one attempt.
         nonce = f"{self._count % 0x1000:03x}{digest(lineage.token.encode())[:3]}"
         return SaveJob(
             id=AttemptId(progress.step, lineage.generation, lineage.attempt, nonce),

@@ -167,3 +167,20 @@ def test_the_safetensors_library_alone_reads_a_shard(saved: Path) -> None:
     tensors = load_file(shard)
     assert tensors["model/0.weight"].shape == (8, 4)
     assert tensors["optimizer/state/0.weight/exp_avg"].dtype == torch.float32
+
+
+def test_a_copy_in_memory_that_one_rank_leaves_out_does_not_part_the_ranks(tmp_path: Path) -> None:
+    """Each rank names the attempt by itself: both must give the next save one name."""
+    jobs = [Job(tmp_path / name, every=1000) for name in ("makes it", "leaves it out")]
+    names = []
+    for job in jobs:
+        job.train(until=2)
+        assert job.checkpointer._session is not None
+        saver = job.checkpointer._session.saver
+        captured = job.checkpointer._session._capture()
+        if job is jobs[1]:
+            saver._arenas.has_free = lambda: False  # type: ignore[method-assign]
+        saver.keep(captured, job.checkpointer.progress)
+        names.append(saver._job(job.checkpointer.progress).id.nonce[:3])
+        saver.close()
+    assert names[0] == names[1]
