@@ -83,7 +83,7 @@ def _boto3(bucket: str, prefix: str, endpoint: str | None, region: str, data: me
         client.upload_fileobj(io.BytesIO(data), bucket, next(keys), Config=transfer)
 
     def get(_: int) -> None:
-        client.download_fileobj(bucket, keys.last, _Sink(into), Config=transfer)
+        client.download_fileobj(bucket, keys.last, Sink(into), Config=transfer)
 
     return send, get
 
@@ -122,7 +122,7 @@ class _Keys(Iterator[str]):
         return f"{self._prefix}-{self._number}"
 
 
-class _Sink(io.RawIOBase):
+class Sink(io.RawIOBase):
     """A file to write to, of memory that is there already."""
 
     def __init__(self, memory: memoryview) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ..byte_peers import Sink
 from ..states import Live
 from .contender import Place
 from .dcp import DcpSave
@@ -65,7 +66,9 @@ class Boto3Upload(_RawUpload):
         self._client.upload_fileobj(io.BytesIO(self._memory), self._bucket, self._key(number), Config=_transfer())
 
     def load(self, number: int) -> None:
-        self._client.download_fileobj(self._bucket, self._key(number), _Sink(self._memory), Config=_transfer())
+        self._client.download_fileobj(
+            self._bucket, self._key(number), Sink(memoryview(self._memory)), Config=_transfer()
+        )
 
     def _connect(self) -> Any:
         import boto3
@@ -78,29 +81,6 @@ def _transfer() -> Any:
     from boto3.s3.transfer import TransferConfig
 
     return TransferConfig(multipart_chunksize=_PART, max_concurrency=_SIDE_BY_SIDE)
-
-
-class _Sink(io.RawIOBase):
-    """A file to write, of memory that is there already."""
-
-    def __init__(self, memory: Any) -> None:
-        self._memory = memoryview(memory)
-        self._at = 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        self._at = offset + {0: 0, 1: self._at, 2: len(self._memory)}[whence]
-        return self._at
-
-    def write(self, data: Any, /) -> int:
-        self._memory[self._at : self._at + len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 class ObstoreUpload(_RawUpload):

@@ -189,7 +189,7 @@ class Arenas:
         if self._folder is None:
             return
         mine = {arena.seal for arena in self._arenas}
-        newest = -1
+        unknown, newest = self._newest is None, -1
         for path in sorted(self._folder.glob(f"{prefix(self._rank)}*.arena")):
             memory = adopted(path) if path.with_suffix(".seal") not in mine else None
             if memory is None:
@@ -199,8 +199,9 @@ class Arenas:
                 arena.drop()
                 continue
             self._arenas.append(arena)
-            if self._newest is None or (newest >= 0 and sealed_step(path.with_suffix(".seal")) > newest):
-                self._newest, newest = arena, sealed_step(path.with_suffix(".seal"))
+            step = sealed_step(path.with_suffix(".seal"))
+            if unknown and step > newest:  # A torn one is nothing to be spared.
+                self._newest, newest = arena, step
 
 
 def _leave_some(folder: Path, size: int) -> None:

@@ -46,6 +46,7 @@ class Session:
         self._tools = tools
         self._circle = tools.circle
         self._settings = tools.settings
+        self._answer = tools.settings.answer
         self._parts = parts
         self._progress = progress
         self._saver = saver
@@ -112,7 +113,7 @@ class Session:
 
     def _save_if_possible(self, agreed: Votes) -> None:
         """A save is due. While an earlier one is being written the settings say what happens; all ranks do the same."""
-        policy = self._settings.answer
+        policy = self._answer
         blocked = agreed.full if policy is WhenBusy.QUEUE else agreed.busy
         if blocked and not self._put_off:
             self._tools.events.tell("save meets another", step=self._progress.step, answer=policy.value)

@@ -67,7 +67,10 @@ class CheckpointSettings:
     @property
     def answer(self) -> WhenBusy:
         """Raises ValueError for a `when_busy` that is none."""
-        return WhenBusy(self.when_busy)
+        try:
+            return WhenBusy(self.when_busy)
+        except ValueError:
+            raise ValueError(f"when_busy: expected {', '.join(WhenBusy)}; got {self.when_busy!r}") from None
 
     def saving(self, origin: Origin) -> SaveSettings:
         """Raises ValueError for a rule that cannot be."""

@@ -129,6 +129,18 @@ def test_the_next_worker_finds_what_was_sealed_and_spares_the_newest(folder: Pat
     assert len(list(folder.glob("*.arena"))) == 2
 
 
+def test_a_torn_arena_is_taken_before_the_one_that_is_whole(folder: Path) -> None:
+    old = Arenas(2, 0, folder, Reader().holds)
+    torn, whole = old.take(MIB), old.take(MIB)
+    assert torn is not None
+    assert whole is not None
+    _seal(whole, 6)
+    while old._arenas:
+        old._arenas.pop()._memory.close()
+    assert Arenas(2, 0, folder, Reader().holds).take(MIB) is not None
+    assert [seal.step for seal, _ in sealed(0, folder)] == [6]
+
+
 def test_what_another_process_still_reads_is_left_alone(folder: Path) -> None:
     old = Arenas(1, 0, folder, Reader().holds)
     arena = old.take(MIB)
