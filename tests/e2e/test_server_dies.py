@@ -37,6 +37,7 @@ SETTINGS: Final = (
     f"checkpoint.every={SAVE_EVERY}",
     f"checkpoint.keep_last={KEEP_LAST}",
     "checkpoint.max_failed_saves=1000",
+    "checkpoint.when_busy=defer",  # Else a step would wait for the server.
     "train.epochs=100000",  # It ends when it is told to.
 )
 LONG: Final = 5
