@@ -33,7 +33,7 @@ def run(context: typer.Context) -> None:
 
     Example: relight run --nproc-per-node 2 configs/digits.yaml train.lr=0.01
     """
-    from .orchestrator.supervisor import run as supervise
+    from .orchestrator.run import run as supervise
 
     raise typer.Exit(supervise(context.args))
 
@@ -41,7 +41,7 @@ def run(context: typer.Context) -> None:
 @app.command()
 def ls(url: Annotated[str, typer.Argument(metavar="URL", help="A run's storage.url.")], *, json: Json = False) -> None:
     """List a run's checkpoints, newest first. Example: relight ls runs/digits."""
-    from .orchestrator import inspection, printing
+    from .orchestrator.commands import inspection, printing
 
     printing.print_listing(inspection.list_checkpoints(url), as_json=json)
 
@@ -54,7 +54,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show one checkpoint: tensors, shards, state. Example: relight show runs/digits@200."""
-    from .orchestrator import inspection, printing
+    from .orchestrator.commands import inspection, printing
 
     if digest:
         value = inspection.digest_checkpoint(target, printing.complain)
@@ -69,7 +69,7 @@ def verify(target: Target, *, json: Json = False) -> None:
 
     Example: relight verify runs/digits
     """
-    from .orchestrator import inspection, printing
+    from .orchestrator.commands import inspection, printing
 
     with printing.byte_bar(lambda: inspection.stored_bytes(target), quiet=json) as on_bytes:
         results = list(inspection.verify_checkpoints(target, on_bytes))

@@ -18,9 +18,9 @@ from ..configs.schema import Config
 from .commandline import Command, Target
 from .environment import Job
 from .errors import UsageError
-from .meeting import Meeting
-from .policy import Settings
-from .spawning import Entry
+from .forking.spawning import Entry
+from .hosts.meeting import Meeting
+from .judging.policy import Settings
 
 WORKER_ENTRY: Final = "relight.workers.main:main"
 WORKERS_WITHOUT_GPU: Final = 2

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from types import FrameType
 from typing import Any, Final, Protocol
 
+from .errors import Stopped
+
 ALWAYS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
 
 
@@ -41,6 +43,11 @@ class Notices:
             return []
         # Python tells of every signal that anybody in this process has a handler for.
         return [signal.Signals(number) for number in numbers if number in self._before]
+
+    def stop_if_asked(self) -> None:
+        """Where no worker is running that would have to be told first. Raises Stopped when a signal has come."""
+        for number in self.take():
+            raise Stopped(f"stopped by {number.name} while no worker was running: run the same command again")
 
     def close(self) -> None:
         signal.set_wakeup_fd(self._wakeup)

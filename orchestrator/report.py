@@ -1,14 +1,20 @@
-"""What the launcher says on the terminal. Pure: text in, text out; one place decides how it looks."""
+"""What the launcher says on the terminal; one place decides how it looks. Text in, text out, and `say`."""
 
 from __future__ import annotations
 
 import signal
+import sys
 
-from .failures import Failure, FailureClass
-from .policy import Restart, Stop
+from .judging.failures import Failure, FailureClass
+from .judging.policy import Restart, Stop
 
 _ANSWERS = frozenset({FailureClass.BAD_CONFIG, FailureClass.GAVE_UP})
 """What a worker says in these cases is written for the user: which rank said it first, and where, does not matter."""
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"relight: {text}\n")
+    sys.stderr.flush()
 
 
 def restarting(failure: Failure, decision: Restart, attempt: int) -> str:

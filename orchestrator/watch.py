@@ -11,9 +11,9 @@ from pathlib import Path
 from ..configs.failure import read_failure
 from ..configs.heartbeat import read_beat
 from .environment import error_file
-from .failures import ANSWERS, ExitEvidence, describe
-from .group import Exit, Group
-from .meeting import Broken, Rendezvous
+from .forking.group import Exit, Group
+from .hosts.meeting import Broken, Rendezvous
+from .judging.failures import ANSWERS, ExitEvidence, describe
 from .notices import Notices, wait_for_any
 from .report import asked_to_stop
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relight.orchestrator.group import Group
+from relight.orchestrator.forking.group import Group
 from relight.tests.orchestrator.launching import Launched
 
 

@@ -18,16 +18,16 @@ from typing import Final
 
 from relight.configs.heartbeat import Beat, Phase, read_beat
 from relight.orchestrator.commandline import split
-from relight.orchestrator.group import Group
+from relight.orchestrator.forking.group import Group
+from relight.orchestrator.hosts.rendezvous import for_meeting
 from relight.orchestrator.journal import Journal
 from relight.orchestrator.launcher import LaunchSpec, resolve
 from relight.orchestrator.notices import Notices
-from relight.orchestrator.rendezvous import for_meeting
 from relight.orchestrator.supervisor import Supervisor
 from relight.tests.waiting import wait_until
 
 SCRIPTS: Final = Path(__file__).parent / "scripts"
-MAIN: Final = "import sys; from relight.orchestrator.supervisor import run; sys.exit(run(sys.argv[1:]))"
+MAIN: Final = "import sys; from relight.orchestrator.run import run; sys.exit(run(sys.argv[1:]))"
 
 
 def spec_of(*arguments: str | Path) -> LaunchSpec:

@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import atexit, gc, sys, threading
 from concurrent.futures import ThreadPoolExecutor
-from relight.orchestrator.ending import run_to_end
+from relight.orchestrator.forking.ending import run_to_end
 
 text = open(sys.argv[1] + ".text", "w"); text.write("kept")
 raw = open(sys.argv[1] + ".raw", "wb"); raw.write(b"kept")

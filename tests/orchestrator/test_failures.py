@@ -6,7 +6,7 @@ import pytest
 
 from relight.configs.failure import FailureReport
 from relight.configs.heartbeat import Beat, Phase
-from relight.orchestrator.failures import ExitEvidence, Failure, FailureClass, classify
+from relight.orchestrator.judging.failures import ExitEvidence, Failure, FailureClass, classify
 from relight.orchestrator.preflight import storage_errors
 
 

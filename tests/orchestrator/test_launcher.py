@@ -11,11 +11,11 @@ import pytest
 from relight.configs.load import load
 from relight.orchestrator.commandline import split
 from relight.orchestrator.errors import UsageError
+from relight.orchestrator.forking.spawning import Entry
+from relight.orchestrator.hosts.meeting import Meeting
+from relight.orchestrator.judging.policy import Settings
 from relight.orchestrator.launcher import LaunchSpec, resolve
-from relight.orchestrator.meeting import Meeting
-from relight.orchestrator.policy import Settings
 from relight.orchestrator.processors import likely_processes
-from relight.orchestrator.spawning import Entry
 from relight.tests.orchestrator.launching import spec_of
 
 DIGITS = ("launch.nproc_per_node=3", "restart.max_without_progress=2", "preemption.deadline_s=7", "storage.url=/x")

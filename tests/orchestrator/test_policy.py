@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from relight.configs.protocol import ExitCode
-from relight.orchestrator.failures import Failure, FailureClass
-from relight.orchestrator.policy import History, Restart, Settings, Stop, decide
+from relight.orchestrator.judging.failures import Failure, FailureClass
+from relight.orchestrator.judging.policy import History, Restart, Settings, Stop, decide
 
 KILLED = Failure(FailureClass.KILLED, 1, "killed by SIGKILL", step=37, signal_name="SIGKILL")
 BUG = Failure(FailureClass.USER_BUG, 0, "ValueError: boom", step=12)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from relight.configs.protocol import ExitCode
-from relight.orchestrator import supervisor
 from relight.orchestrator.preflight import storage_errors
+from relight.orchestrator.run import run
 
 PROGRAM = (
     "import sys\n"
-    "from relight.orchestrator.supervisor import run\n"
+    "from relight.orchestrator.run import run\n"
     "code = run(sys.argv[1:])\n"
     "assert 'torch' not in sys.modules, 'torch was imported'\n"
     "sys.exit(code)\n"
@@ -68,7 +68,7 @@ def test_another_run_at_the_url_is_refused(tmp_path: Path) -> None:
 
 
 def test_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert supervisor.run(["--help"]) == ExitCode.FINISHED
+    assert run(["--help"]) == ExitCode.FINISHED
     assert capsys.readouterr().out.startswith("usage: relight run [torchrun flags] CONFIG [key=value ...]\n")
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from relight.configs.protocol import ExitCode
 from relight.orchestrator.environment import Place
-from relight.orchestrator.meeting import AllFinished, Broken, Joined, Meeting, News, Refused, Rendezvous
-from relight.orchestrator.rendezvous import Alone, for_meeting
+from relight.orchestrator.hosts.meeting import AllFinished, Broken, Joined, Meeting, News, Refused, Rendezvous
+from relight.orchestrator.hosts.rendezvous import Alone, for_meeting
 from relight.tests.orchestrator.launching import SCRIPTS, beats_of, launch
 from relight.tests.waiting import wait_until
 

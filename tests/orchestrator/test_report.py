@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from relight.configs.protocol import ExitCode
-from relight.orchestrator.failures import Failure, FailureClass
-from relight.orchestrator.policy import Restart, Stop
+from relight.orchestrator.judging.failures import Failure, FailureClass
+from relight.orchestrator.judging.policy import Restart, Stop
 from relight.orchestrator.report import asked_to_stop, restarting, stopping
 
 KILLED = Failure(FailureClass.KILLED, 1, "killed by SIGKILL", step=37, signal_name="SIGKILL")

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from relight.configs.protocol import ExitCode
-from relight.orchestrator.group import Group
-from relight.orchestrator.policy import Settings
-from relight.orchestrator.spawning import Entry, Spawn
+from relight.orchestrator.forking.group import Group
+from relight.orchestrator.forking.spawning import Entry, Spawn
+from relight.orchestrator.judging.policy import Settings
 from relight.tests.orchestrator.launching import SCRIPTS, Launched, meanwhile, spec_of
 from relight.tests.processes import alive
 from relight.tests.waiting import wait_until

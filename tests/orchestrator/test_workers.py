@@ -15,10 +15,10 @@ import pytest
 
 from relight.configs.failure import ENV_ERROR_FILE, FailureReport, read_failure
 from relight.configs.protocol import ExitCode
-from relight.orchestrator import entries
 from relight.orchestrator.errors import ZygoteDied
-from relight.orchestrator.group import Group
-from relight.orchestrator.spawning import Entry, Spawn, pair, receive, send
+from relight.orchestrator.forking import entries
+from relight.orchestrator.forking.group import Group
+from relight.orchestrator.forking.spawning import Entry, Spawn, pair, receive, send
 from relight.tests.orchestrator.launching import SCRIPTS, Launched
 from relight.tests.waiting import wait_until
 

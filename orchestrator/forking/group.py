@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .errors import ZygoteDied
+from ..errors import ZygoteDied
 from .spawning import Spawn, pair, receive, send
 
 _CLOSE_DEADLINE_S: Final = 5.0

@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..storage.backends.base import Backend
-from ..storage.backends.open import open_backend
-from ..storage.catalog import Catalog, Checkpoint, Listed, Standing
-from ..storage.digest import digest
-from ..storage.errors import Damaged, NotFound
-from ..storage.manifest import Manifest
-from ..storage.reading import ShardReader
-from ..storage.verify import verify
+from ...storage.backends.base import Backend
+from ...storage.backends.open import open_backend
+from ...storage.catalog import Catalog, Checkpoint, Listed, Standing
+from ...storage.digest import digest
+from ...storage.errors import Damaged, NotFound
+from ...storage.manifest import Manifest
+from ...storage.reading import ShardReader
+from ...storage.verify import verify
 
 Facts = dict[str, Any]
 

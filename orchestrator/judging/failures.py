@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from ..configs.failure import FailureReport
-from ..configs.heartbeat import Beat
-from ..configs.protocol import ExitCode
+from ...configs.failure import FailureReport
+from ...configs.heartbeat import Beat
+from ...configs.protocol import ExitCode
 
 
 class FailureClass(Enum):

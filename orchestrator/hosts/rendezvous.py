@@ -28,8 +28,8 @@ from torch.distributed.elastic.rendezvous import (
 )
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from .environment import Place
-from .errors import RendezvousFailed
+from ..environment import Place
+from ..errors import RendezvousFailed
 from .meeting import AllFinished, Broken, Inbox, Joined, Meeting, Refused, Rendezvous
 
 _LOOK_EVERY_S: Final = 0.25

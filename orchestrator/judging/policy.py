@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Self
 
-from ..configs.protocol import ExitCode
+from ...configs.protocol import ExitCode
 from .failures import Failure, FailureClass
 
 

@@ -8,8 +8,8 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .environment import Place
-from .errors import RendezvousFailed
+from ..environment import Place
+from ..errors import RendezvousFailed
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The process that workers are forked from: it has imported torch once, so that no worker has to.
 
-    python -P -m relight.orchestrator.zygote FD
+    python -P -m relight.orchestrator.forking.zygote FD
 
 It never touches an accelerator, never runs a tensor operation (a forked OpenMP pool hangs) and stays
 single-threaded. It outlives attempts and dies with its launcher, and then nothing of what it started is left.

@@ -15,7 +15,7 @@ import types
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 
-from ..configs.failure import ENV_ERROR_FILE, FailureReport
+from ...configs.failure import ENV_ERROR_FILE, FailureReport
 from .spawning import Entry
 
 

@@ -1,0 +1,1 @@
+"""What the commands beside `relight run` know and print."""

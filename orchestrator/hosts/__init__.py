@@ -1,0 +1,1 @@
+"""How the hosts of a run find each other."""

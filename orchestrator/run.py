@@ -1,0 +1,72 @@
+"""`relight run`: everything made, in its order, for one launcher's life; and taken down again."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+
+from ..configs.protocol import ExitCode
+from ..storage.errors import StorageError
+from . import commandline, preflight
+from .environment import omp_threads
+from .errors import LaunchError
+from .forking.group import Group
+from .journal import Journal
+from .notices import Notices
+from .processors import likely_processes
+from .report import say
+from .scratch import memory_directory, scratch_directory
+from .supervisor import Supervisor
+
+
+def run(argv: Sequence[str]) -> int:
+    """`relight run` with these arguments; returns the exit code. Everything for the user goes to stderr."""
+    try:
+        return _run(argv)
+    except commandline.HelpWanted:
+        sys.stdout.write(commandline.USAGE + "\n")
+        return ExitCode.FINISHED
+    except LaunchError as error:
+        say(str(error))
+        return error.exit_code
+
+
+def _run(argv: Sequence[str]) -> int:
+    command = commandline.split(argv, os.environ)
+    prepared = preflight.check(command)
+    config, store = prepared if prepared is not None else (None, None)
+    with ExitStack() as stack:
+        notices = stack.enter_context(closing(Notices()))
+        scratch = stack.enter_context(scratch_directory())
+        inherited = dict(os.environ)
+        threads = omp_threads(likely_processes(command, config, inherited), inherited)
+        # The zygote imports torch while this process does the same.
+        group = stack.enter_context(closing(Group(inherited | threads, _note_missing)))
+
+        from . import launcher
+        from .hosts.rendezvous import for_meeting
+
+        spec = launcher.resolve(command, config, inherited)
+        notices.listen(spec.stop_signals)
+        if omp_threads(spec.processes, inherited) != threads:  # OpenMP reads it once, when it is loaded.
+            group.close()
+            group.environment = inherited | omp_threads(spec.processes, inherited)
+        incarnation = uuid.uuid4().hex[:12]
+        local = spec.streams.log_dir / "journal.jsonl" if spec.streams.log_dir is not None else None
+        journal = Journal(incarnation, store=store, local=local, warn=say, refusals=(StorageError, OSError))
+        stack.enter_context(closing(journal))
+        rendezvous = for_meeting(spec.meeting, incarnation, spec.processes, spec.address, spec.port)
+        # Not the arguments of a script: there may be secrets among them.
+        overrides = list(command.rest) if config is not None else []
+        journal.record("launched", target=command.target, overrides=overrides, processes=spec.processes)
+        code = Supervisor(spec, group, rendezvous, notices, journal, scratch, memory=memory_directory(scratch)).run()
+        journal.record("ended", exit_code=int(code))
+        return code
+
+
+def _note_missing(notes: Sequence[str]) -> None:
+    for note in notes:
+        say(f"workers will import it themselves: {note}")
