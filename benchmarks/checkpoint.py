@@ -29,6 +29,8 @@ from .states import PARAMETERS
 from .stores import is_remote, remove
 
 _SERVER: Final = "seaweedfs"
+_VOLUMES: Final = 200
+"""Of the server of our own: room for all that all contenders save, 50 GB."""
 _SAVED_BY: Final = {"raw_cached": "raw"}
 """Who reads what another has written."""
 
@@ -82,7 +84,7 @@ def _storage(wanted: str) -> Iterator[str]:
         os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
         with (
             tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".benchmark-") as folder,
-            servers.seaweedfs(Path(folder)) as server,
+            servers.seaweedfs(Path(folder), volumes=_VOLUMES) as server,
             servers.environment(server.environment),
         ):
             yield f"s3://{servers.BUCKET}/benchmark"

@@ -51,17 +51,32 @@ def cpu_seconds(ancestor: int) -> float:
 
 
 def memory_bytes(ancestor: int) -> int:
-    """Anonymous and shared memory in use below `ancestor`. What several processes map is counted once (by PSS).
+    """Anonymous and shared memory in use below `ancestor`. What several processes map is counted once.
 
-    File pages are left out: the kernel takes them back when it wants to.
+    By its size, and not by each process's part of it, which changes while one is looked at after the other. File pages
+    are left out: the kernel takes them back when it wants to.
     """
-    total = 0
+    anonymous = 0
+    shared: dict[tuple[int, int], int] = {}
     for pid in below(ancestor):
         with suppress(*_GONE):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
-                if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
-                    total += int(line.split()[1]) << 10
-    return total
+                if line.startswith("Pss_Anon:"):
+                    anonymous += int(line.split()[1]) << 10
+            shared |= _shared_memory(pid)
+    return anonymous + sum(shared.values())
+
+
+def _shared_memory(pid: int) -> dict[tuple[int, int], int]:
+    """The bytes of each piece of shared memory that a process maps, by device and inode."""
+    found = {}
+    for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines():
+        span, _, _, _, inode, *name = line.split(maxsplit=5)
+        if inode != "0" and name and name[0].startswith(("/memfd:", "/dev/shm/", "/dev/zero")):  # noqa: S108
+            with suppress(*_GONE):
+                there = os.stat(f"/proc/{pid}/map_files/{span}")  # noqa: PTH116 -- it may be deleted
+                found[there.st_dev, there.st_ino] = there.st_blocks * 512
+    return found
 
 
 class MemoryWatch:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 PASSWORD: Final = re.compile(r"(://[^/@:]*:)(?!\d+/)(.*)@")
 
 _SHOWN_CHARACTERS: Final = 100
+_ENTRY: Final = re.compile(r"\.\d+")
+"""The number of a list's entry in a key."""
 
 _MISSING: Final = {
     "name": "Give the run a name, for example `name: digits`: "
@@ -20,6 +22,8 @@ _MISSING: Final = {
     "for example `task: relight.workers.tasks.digits:Digits`.",
     "checkpoint.keep_best.metric": "Name the metric to compare by, "
     "for example `keep_best: {metric: accuracy, mode: max, count: 1}`.",
+    "restart.rules.match": "Say what to look for, for example `rules: [{match: uncorrectable ECC, then: exclude}]`.",
+    "restart.rules.then": "Say what to do: stop, retry or exclude.",
     "storage": "Say where the run lives, for example `storage: {url: runs/digits}`.",
     "storage.url": "Say where the run lives: a directory or a URL, for example `url: runs/digits`.",
 }
@@ -30,7 +34,7 @@ class ConfigError(Exception):
 
 
 def missing(key: str, where: str) -> str:
-    return f"{key} is missing ({where}). {_MISSING[key]}"
+    return f"{key} is missing ({where}). {_MISSING[_ENTRY.sub('', key)]}"
 
 
 def unknown(key: str, where: str, valid: Iterable[str], nearest: str | None) -> str:

@@ -49,11 +49,16 @@ def _problem(details: ErrorDetails, document: Document) -> str:
         case "missing":
             return errors.missing(key, document.where(path[:-1]))
         case "extra_forbidden":
-            section = sections()[path[:-1]]
+            section = sections()[_names(path[:-1])]
             return errors.unknown(key, document.where(path), section.model_fields, _nearest(path, section))
         case kind:
             expected = _EXPECTED[kind].format(**details.get("ctx", {})) if kind in _EXPECTED else details["msg"]
             return errors.wrong(key, document.where(path), details["input"], expected)
+
+
+def _names(path: KeyPath) -> KeyPath:
+    """Without the numbers of a list's entries."""
+    return tuple(part for part in path if not part.isdecimal())
 
 
 def sections() -> dict[KeyPath, type[BaseModel]]:

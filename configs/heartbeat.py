@@ -1,4 +1,4 @@
-"""The heartbeat file: 48 bytes per rank in shared memory, written by the rank, read by its launcher.
+"""The heartbeat file: 64 bytes per rank in shared memory, written by the rank, read by its launcher.
 
 One writer, any number of readers, no locks: a reader that meets a half-written beat sees at worst a step that is
 one beat old together with a newer time, which no decision depends on.
@@ -15,7 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Self
 
-_LAYOUT = struct.Struct("<4sIqqqqq")
+_LAYOUT = struct.Struct("<4sIqqqqqdq")
 _MAGIC = b"RLHB"
 
 
@@ -37,6 +37,8 @@ class Beat:
     `step` is the last finished step, `committed_step` the newest committed checkpoint this rank knows of (-1: none),
     `resumed_step` the one that this life went on from, be it from storage or from memory (-1: from nothing),
     `pid` the process, `at_ns` the host's monotonic clock in nanoseconds (comparable on this host only).
+    `allowance_s`: the next beat may take so long by the rank's own word (0.0: as long as a step takes).
+    `stalled_ns`: for how long in this life the training has stood still for staging and saves.
     """
 
     phase: Phase
@@ -45,6 +47,8 @@ class Beat:
     resumed_step: int
     pid: int
     at_ns: int
+    allowance_s: float = 0.0
+    stalled_ns: int = 0
 
 
 def heartbeat_path(run_dir: Path, rank: int) -> Path:
@@ -65,10 +69,21 @@ class Heartbeat:
         self._pid = os.getpid()
         self.beat(Phase.STARTING, step=-1, committed_step=-1)
 
-    def beat(self, phase: Phase, *, step: int, committed_step: int, resumed_step: int = -1) -> None:
+    def beat(
+        self,
+        phase: Phase,
+        *,
+        step: int,
+        committed_step: int,
+        resumed_step: int = -1,
+        allowance_s: float = 0.0,
+        stalled_ns: int = 0,
+    ) -> None:
         # Packed first and copied at once: `pack_into` would clear the buffer before it fills it piece by piece.
         now_ns = time.monotonic_ns()
-        self._memory[:] = _LAYOUT.pack(_MAGIC, phase, step, committed_step, resumed_step, self._pid, now_ns)
+        self._memory[:] = _LAYOUT.pack(
+            _MAGIC, phase, step, committed_step, resumed_step, self._pid, now_ns, allowance_s, stalled_ns
+        )
 
     def close(self) -> None:
         self._memory.close()
@@ -88,7 +103,5 @@ def read_beat(run_dir: Path, rank: int) -> Beat | None:
         return None
     if len(raw) != _LAYOUT.size:
         return None
-    magic, phase, step, committed_step, resumed_step, pid, at_ns = _LAYOUT.unpack(raw)
-    if magic != _MAGIC:
-        return None
-    return Beat(Phase(phase), step, committed_step, resumed_step, pid, at_ns)
+    magic, phase, *numbers = _LAYOUT.unpack(raw)
+    return Beat(Phase(phase), *numbers) if magic == _MAGIC else None

@@ -67,8 +67,10 @@ def _preset(source: str) -> Path | None:
 def _with_absolute_paths(config: Config) -> Config:
     """Workers may run in another directory, and a run's storage must not depend on where it is resumed from."""
     storage = config.storage.model_copy(update={"url": _absolute(config.storage.url)})
-    trace = config.log.trace and _absolute(config.log.trace)
-    return config.model_copy(update={"storage": storage, "log": config.log.model_copy(update={"trace": trace})})
+    log, metrics = config.log, config.metrics
+    log = log.model_copy(update={"trace": log.trace and _absolute(log.trace)})
+    metrics = metrics.model_copy(update={"tensorboard": metrics.tensorboard and _absolute(metrics.tensorboard)})
+    return config.model_copy(update={"storage": storage, "log": log, "metrics": metrics})
 
 
 def _absolute(location: str) -> str:

@@ -50,7 +50,7 @@ class Reader:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(loader, node, path)
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(loader, item, path) for item in node.value]
+            return [self._value(loader, item, (*path, str(number))) for number, item in enumerate(node.value)]
         return _scalar(loader, node)
 
     def _mapping(self, loader: _Loader, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:

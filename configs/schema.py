@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 from typing import Annotated, Final, Literal
 
 from pydantic import (
@@ -22,8 +23,21 @@ from . import errors
 from .every import Every
 
 _TASK: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_ADDRESS: Final = re.compile(r"([^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>[0-9]{1,5})")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SECTIONS: Final = ("task_args", "train", "data", "checkpoint", "storage", "restart", "preemption", "launch", "log")
+_SECTIONS: Final = (
+    "task_args",
+    "train",
+    "data",
+    "checkpoint",
+    "storage",
+    "restart",
+    "hang",
+    "preemption",
+    "launch",
+    "log",
+    "metrics",
+)
 
 
 def _name(value: str) -> str:
@@ -49,6 +63,12 @@ def _url(value: str) -> str:
     return value
 
 
+def _http(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("expected a URL that begins with http:// or https://")
+    return value.rstrip("/")
+
+
 def _save_every(value: object) -> object:
     try:
         return value if value == "auto" or isinstance(value, Every) else Every.parse(value)
@@ -68,10 +88,33 @@ def _trace(value: str) -> str:
     return value
 
 
+def _listen(value: object) -> object:
+    """As "host:port"; a port alone is served to this host only."""
+    text = f"127.0.0.1:{value}" if type(value) is int or (isinstance(value, str) and value.isdecimal()) else value
+    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
+    if value is not None and (match is None or int(match["port"]) > 65535):
+        raise ValueError('expected a port (9400: for this host alone) or "host:port" ("0.0.0.0:9400")')
+    return text
+
+
 def _nproc(value: object) -> object:
     if value == "auto" or (type(value) is int and value >= 1):
         return value
     raise ValueError("expected auto or a whole number of at least 1")
+
+
+def _timeout(value: object) -> object:
+    if value in ("auto", "never") or (type(value) in (int, float) and 0 < value < inf):  # type: ignore[operator]
+        return value
+    raise ValueError("expected auto, never, or seconds greater than 0")
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"expected a regular expression, and it is none: {error}") from None
+    return value
 
 
 Count = Annotated[int, Field(strict=True, ge=0)]
@@ -125,10 +168,18 @@ class StorageConfig(_Section):
     single_writer: StrictBool = False
 
 
+class RuleConfig(_Section):
+    match: Annotated[StrictStr, Field(min_length=1), AfterValidator(_pattern)]
+    then: Literal["stop", "retry", "exclude"]
+
+
 class RestartConfig(_Section):
     max_without_progress: Count = 5
     backoff_s: Amount = 1.0
     backoff_max_s: Amount = 60.0
+    max_failures: Positive = 100
+    window_s: PositiveAmount = 3600.0
+    rules: tuple[RuleConfig, ...] = ()
 
     @field_validator("backoff_max_s")
     @classmethod
@@ -139,8 +190,19 @@ class RestartConfig(_Section):
         return value
 
 
+class HangConfig(_Section):
+    timeout: Annotated[Literal["auto", "never"] | float, BeforeValidator(_timeout)] = "auto"
+    floor_s: PositiveAmount = 5.0
+    start_s: PositiveAmount = 1800.0
+    restore_s: PositiveAmount = 1800.0
+    evaluate_s: PositiveAmount = 3600.0
+    epoch_s: PositiveAmount = 300.0
+
+
 class PreemptionConfig(_Section):
     deadline_s: PositiveAmount = 60.0
+    watch: Literal["aws", "gcp", "azure"] | None = None
+    metadata_url: Annotated[StrictStr, AfterValidator(_http)] | None = None
 
 
 class LaunchConfig(_Section):
@@ -150,6 +212,11 @@ class LaunchConfig(_Section):
 class LogConfig(_Section):
     every: Positive = 1
     trace: Annotated[StrictStr, AfterValidator(_trace)] | None = None
+
+
+class MetricsConfig(_Section):
+    prometheus: Annotated[StrictStr | None, BeforeValidator(_listen)] = None
+    tensorboard: Annotated[StrictStr, AfterValidator(_url)] | None = None
 
 
 class Config(_Section):
@@ -163,9 +230,11 @@ class Config(_Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     storage: StorageConfig
     restart: RestartConfig = RestartConfig()
+    hang: HangConfig = HangConfig()
     preemption: PreemptionConfig = PreemptionConfig()
     launch: LaunchConfig = LaunchConfig()
     log: LogConfig = LogConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
     @field_validator(*_SECTIONS, mode="before")
     @classmethod

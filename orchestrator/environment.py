@@ -15,8 +15,8 @@ from .errors import UsageError
 class Place:
     """Where this host's workers stand in the world of one attempt.
 
-    `first_rank` is the global rank of local rank 0. `attempt` (from 1) and `incarnation` are those of the launcher
-    with group rank 0, so that all hosts agree on them.
+    `first_rank` is the global rank of local rank 0. All hosts agree on `attempt` (from 1) and `incarnation`.
+    `interface` is the network interface by which the others reach this host, where that is known.
     """
 
     group_rank: int
@@ -28,6 +28,7 @@ class Place:
     master_port: int
     attempt: int
     incarnation: str
+    interface: str = ""
 
     @property
     def ranks(self) -> range:
@@ -79,6 +80,9 @@ def worker_environment(
         ENV_ATTEMPT: str(place.attempt),
         ENV_RUN_DIR: str(run_dir),
     }
+    if place.interface and place.group_world_size > 1 and "GLOO_SOCKET_IFNAME" not in inherited:
+        # Gloo alone would take the address that the host's name has, which often is the loopback's.
+        variables["GLOO_SOCKET_IFNAME"] = place.interface
     if job.config is not None:
         variables[ENV_CONFIG] = job.config
     if job.virtual_local_rank:

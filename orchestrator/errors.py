@@ -24,7 +24,21 @@ class PreflightFailed(LaunchError):
 
 
 class RendezvousFailed(LaunchError):
-    """The hosts did not find together, or another host ended the run."""
+    """The hosts did not find together."""
+
+
+class HostsMissing(LaunchError):
+    """There was a round of hosts, and now there are too few for another one: a scheduler may bring them back."""
+
+    exit_code = ExitCode.PREEMPTED
+
+
+class RunEnded(LaunchError):
+    """Another host has ended the run, for all of them; this one ends in the same way."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = ExitCode(code)
 
 
 class ZygoteDied(LaunchError):

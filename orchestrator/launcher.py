@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import re
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,41 +14,23 @@ import torch
 from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing import Std
 
-from ..configs.schema import Config
+from ..configs.schema import Config, HangConfig
+from .clouds.providers import longest_deadline_s
 from .commandline import Command, Target
 from .environment import Job
 from .errors import UsageError
 from .forking.spawning import Entry
 from .hosts.meeting import Meeting
 from .judging.policy import Settings
+from .judging.rules import Rule, Then
+from .streams import Streams
 
 WORKER_ENTRY: Final = "relight.workers.main:main"
 WORKERS_WITHOUT_GPU: Final = 2
 SCRIPT_DEADLINE_S: Final = 60.0
 _NO_MATTER: Final = "0"
-
-
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """Where each local rank's stdout and stderr go. Both maps name the local ranks that write to a file instead of
-    the terminal; `shown` are the local ranks that may use the terminal at all, None: all.
-    """
-
-    log_dir: Path | None = None
-    redirects: Std | Mapping[int, Std] = Std.NONE
-    shown: frozenset[int] | None = None
-
-    def files(self, local_rank: int, attempt: int) -> tuple[str | None, str | None]:
-        """Paths for stdout and stderr, None for the launcher's own. Every attempt keeps its files."""
-        redirect = self.redirects if isinstance(self.redirects, Std) else self.redirects.get(local_rank, Std.NONE)
-        console = None if self.shown is None or local_rank in self.shown else os.devnull
-        if redirect is Std.NONE or self.log_dir is None:
-            return console, console
-        directory = self.log_dir / f"attempt_{attempt}" / str(local_rank)
-        directory.mkdir(parents=True, exist_ok=True)
-        stdout = str(directory / "stdout.log") if redirect & Std.OUT else console
-        stderr = str(directory / "stderr.log") if redirect & Std.ERR else console
-        return stdout, stderr
+ENV_HANG_TIMEOUT: Final = "RELIGHT_HANG_TIMEOUT"
+"""For a script: what `hang.timeout` is in a configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +47,7 @@ class LaunchSpec:
     address: str = "127.0.0.1"
     port: int = 0
     stop_signals: frozenset[signal.Signals] = field(default_factory=frozenset)
+    hang: HangConfig = field(default_factory=HangConfig)
 
 
 def resolve(command: Command, config: Config | None, environment: Mapping[str, str]) -> LaunchSpec:
@@ -94,6 +77,7 @@ def resolve(command: Command, config: Config | None, environment: Mapping[str, s
         address=address,
         port=port,
         stop_signals=_stop_signals(flags),
+        hang=config.hang if config is not None else _hang(environment),
     )
 
 
@@ -149,12 +133,23 @@ def _explicit_restarts(command: Command, flags: argparse.Namespace, environment:
 def _settings(config: Config | None, max_restarts: int | None) -> Settings:
     if config is not None:
         restart = config.restart
-        return Settings(restart.max_without_progress, restart.backoff_s, restart.backoff_max_s, max_restarts)
+        return Settings(
+            max_without_progress=restart.max_without_progress,
+            backoff_s=restart.backoff_s,
+            backoff_max_s=restart.backoff_max_s,
+            max_restarts=max_restarts,
+            max_failures=restart.max_failures,
+            window_s=restart.window_s,
+            rules=tuple(Rule(re.compile(rule.match), Then(rule.then)) for rule in restart.rules),
+        )
     if max_restarts is None:
         return Settings()
     # A script need not tell its progress: then the number that the user gave is the rule, as in torchrun.
+    usual = Settings()
     return Settings(
-        max_without_progress=max(Settings().max_without_progress, max_restarts + 1), max_restarts=max_restarts
+        max_without_progress=max(usual.max_without_progress, max_restarts + 1),
+        max_restarts=max_restarts,
+        max_failures=max(usual.max_failures, max_restarts),
     )
 
 
@@ -206,7 +201,18 @@ def _streams(flags: argparse.Namespace) -> Streams:
 def _deadline_s(flags: argparse.Namespace, config: Config | None) -> float:
     if flags.shutdown_timeout is not None:
         return float(flags.shutdown_timeout)
-    return config.preemption.deadline_s if config is not None else SCRIPT_DEADLINE_S
+    if config is None:
+        return SCRIPT_DEADLINE_S
+    return min(config.preemption.deadline_s, longest_deadline_s(config.preemption.watch))
+
+
+def _hang(environment: Mapping[str, str]) -> HangConfig:
+    """A script has no configuration, and may need this one word of it: never."""
+    text = environment.get(ENV_HANG_TIMEOUT, "auto")
+    try:
+        return HangConfig.model_validate({"timeout": text if text in {"auto", "never"} else float(text)})
+    except ValueError:
+        raise UsageError(f"{ENV_HANG_TIMEOUT}={text}: auto, never, or seconds greater than 0") from None
 
 
 def _stop_signals(flags: argparse.Namespace) -> frozenset[signal.Signals]:

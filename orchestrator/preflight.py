@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..configs.errors import ConfigError
@@ -10,9 +11,10 @@ from ..configs.schema import Config
 from ..storage import runs
 from ..storage.backends.base import Backend
 from ..storage.backends.open import open_backend
-from ..storage.errors import StorageError
+from ..storage.errors import BadUrl, NotExclusive, OtherRun, StorageError, Superseded
 from .commandline import Command, Target
 from .errors import PreflightFailed, UsageError
+from .judging.failures import FailureClass
 
 
 def check(command: Command) -> tuple[Config, Backend] | None:
@@ -28,6 +30,7 @@ def check(command: Command) -> tuple[Config, Backend] | None:
         return None
     try:
         config = load(command.target, command.rest)
+        _check_programs(config)
         backend = open_backend(config.storage.url)
         runs.check(backend, config.identity, single_writer=config.storage.single_writer)
     except (ConfigError, StorageError) as error:
@@ -35,12 +38,27 @@ def check(command: Command) -> tuple[Config, Backend] | None:
     return config, backend
 
 
-def storage_errors() -> frozenset[str]:
-    """Names of the exceptions by which a worker says that its storage is in trouble."""
-    names = {"StorageTrouble", StorageError.__name__}
-    pending = StorageError.__subclasses__()
-    while pending:
-        kind = pending.pop()
-        names.add(kind.__name__)
-        pending += kind.__subclasses__()
-    return frozenset(names)
+def _check_programs(config: Config) -> None:
+    if config.metrics.tensorboard is not None and find_spec("tensorboard") is None:
+        raise PreflightFailed(
+            "metrics.tensorboard needs a package that is not installed. Install it (pip install tensorboard), "
+            "or leave the option out"
+        )
+
+
+def storage_errors() -> dict[str, FailureClass]:
+    """What an exception means by which a worker says that its storage is in trouble, by the class's qualified name."""
+    found = {f"{kind.__module__}.{kind.__name__}": _meaning(kind) for kind in _family(StorageError)}
+    # By name: the rooms do not import each other.
+    return found | {f"{__name__.partition('.')[0]}.workers.errors.StorageTrouble": FailureClass.STORAGE}
+
+
+def _meaning(kind: type[StorageError]) -> FailureClass:
+    """As `workers` would answer, for a script that calls the storage itself."""
+    if issubclass(kind, BadUrl | NotExclusive | OtherRun):
+        return FailureClass.BAD_CONFIG
+    return FailureClass.GAVE_UP if issubclass(kind, Superseded) else FailureClass.STORAGE
+
+
+def _family(kind: type[StorageError]) -> list[type[StorageError]]:
+    return [kind, *(each for child in kind.__subclasses__() for each in _family(child))]

@@ -7,15 +7,18 @@ its owner lives: unlike a process number it cannot be reused, and it holds acros
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 _PREFIX: Final = "relight-launcher-"
+_ANNOUNCEMENT: Final = "launcher.json"
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # The directory made in it is private.
 
 
@@ -39,6 +42,36 @@ def memory_directory(scratch: Path) -> Path | None:
     path = scratch / "memory"
     path.mkdir()
     return path
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a living launcher says of itself to other processes of the user. `url`: its run's storage, if it has one."""
+
+    pid: int
+    url: str | None
+    scratch: Path
+
+
+def announce(scratch: Path, url: str | None) -> None:
+    """Let others on this host find this launcher: see `announcements`."""
+    unfinished = scratch / f"{_ANNOUNCEMENT}.new"
+    unfinished.write_text(json.dumps({"pid": os.getpid(), "url": url}), encoding="utf-8")
+    unfinished.rename(scratch / _ANNOUNCEMENT)
+
+
+def announcements(parent: Path | None = None) -> list[Announcement]:
+    """Of all launchers of this user that live on this host."""
+    found = []
+    for scratch in sorted((parent or _default_parent()).glob(f"{_PREFIX}*")):
+        stale = _lock(scratch)
+        if stale is not None:
+            os.close(stale)
+            continue
+        with suppress(OSError, ValueError):  # It has not said anything yet, or it is going.
+            facts = json.loads((scratch / _ANNOUNCEMENT).read_text(encoding="utf-8"))
+            found.append(Announcement(facts["pid"], facts["url"], scratch))
+    return found
 
 
 def _default_parent() -> Path:

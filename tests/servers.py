@@ -71,8 +71,11 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def seaweedfs(folder: Path, ports: Sequence[int] = ()) -> Iterator[Server]:
-    """A SeaweedFS that keeps its data in `folder`: started there again, with the same ports, it has them still."""
+def seaweedfs(folder: Path, ports: Sequence[int] = (), *, volumes: int = 64) -> Iterator[Server]:
+    """A SeaweedFS that keeps its data in `folder`: started there again, with the same ports, it has them still.
+
+    `volumes` of 256 MB each bound what it takes in; what is deleted is not taken back at once.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     s3, *others = ports or free_ports(10)
     identity = {
@@ -96,7 +99,7 @@ def seaweedfs(folder: Path, ports: Sequence[int] = ()) -> Iterator[Server]:
         *(f"-s3.port.iceberg={others[7]}", f"-s3.port.lance={others[8]}"),
         # Alone it waits for no other master to be elected: of the usual 10 s each restart would take most.
         *("-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"),
-        *("-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=64"),
+        *("-master.telemetry=false", "-master.volumeSizeLimitMB=256", f"-volume.max={volumes}"),
     ]
     with _running(command, f"http://127.0.0.1:{s3}", folder) as server:
         yield server

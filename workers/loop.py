@@ -17,8 +17,10 @@ from .checkpoint.settings import CheckpointSettings
 from .display import Display, Moment, Plan, open_display
 from .evaluate import evaluate
 from .parallel import World, make_deterministic, seed_everything, to_device, wrap
+from .pulse import Pulse
 from .replay import open_loader
 from .sampler import GlobalBatchSampler
+from .scalars import open_scalars
 from .signals import StopFlag
 from .task import load_task
 from .trace import open_trace
@@ -27,7 +29,7 @@ from .trace import open_trace
 class Trainer:
     """One rank's part in one life of a run. Built alike on every rank; every method is a collective."""
 
-    def __init__(self, config: Config, world: World, stop: StopFlag) -> None:
+    def __init__(self, config: Config, world: World, stop: StopFlag, pulse: Pulse) -> None:
         self._config = config
         self._world = world
         if config.train.deterministic:
@@ -43,12 +45,16 @@ class Trainer:
         self._scheduler = self._task.scheduler(self._optimizer, self._total_steps)
         self._validation = self._task.val_data()
         seed_everything(config.train.seed, world.rank)
-        self._checkpointer = self._open_checkpointer(stop)
+        self._checkpointer = self._open_checkpointer(stop, pulse)
         self._trace = open_trace(config.log.trace, world.rank, config.log.every)
 
     def run(self) -> ExitCode:
         """Train to the end, or until told to stop."""
         progress = self._checkpointer.restore()
+        metrics, log = self._config.metrics, self._config.log
+        self._scalars = open_scalars(
+            metrics.tensorboard, rank=self._world.rank, every=log.every, first_step=progress.step
+        )
         display = open_display(
             self._world.rank,
             Plan(epochs=self._config.train.epochs, total_steps=self._total_steps, first_step=progress.step),
@@ -58,6 +64,7 @@ class Trainer:
         finally:
             display.close()
             self._trace.close()
+            self._scalars.close()
         if not finished:
             return ExitCode(self._checkpointer.exit_code)
         self._checkpointer.finish()
@@ -75,6 +82,7 @@ class Trainer:
                 loss = self._step(batch, self._sampler.weight(progress.samples))
                 stopped = self._checkpointer.step(loss=loss)
                 self._trace.step(progress, loss)
+                self._scalars.step(progress.step, loss)
                 display.step(Moment(progress.epoch, progress.step, loss, samples))
                 if stopped:
                     return False
@@ -111,6 +119,7 @@ class Trainer:
             batch_size=batch_size,
             num_workers=self._config.data.num_workers,
         )
+        self._scalars.metrics(progress.step, progress.metrics)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in progress.metrics.items())
         display.say(f"epoch {progress.epoch + 1}/{self._config.train.epochs} validated: {shown}")
 
@@ -146,7 +155,7 @@ class Trainer:
         steps = len(self._sampler) * self._config.train.epochs
         return min(steps, self._config.train.steps or steps)
 
-    def _open_checkpointer(self, stop: StopFlag) -> Checkpointer:
+    def _open_checkpointer(self, stop: StopFlag, pulse: Pulse) -> Checkpointer:
         config, best = self._config, self._config.checkpoint.keep_best
         return Checkpointer(
             config.storage.url,
@@ -172,4 +181,5 @@ class Trainer:
             ),
             control=self._world.control,
             stop=stop,
+            pulse=pulse,
         )

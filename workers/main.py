@@ -11,6 +11,7 @@ from .errors import BadWorld, WorkerError
 from .loop import Trainer
 from .origin import origin
 from .parallel import join, leave
+from .pulse import Pulse
 from .signals import StopFlag
 
 
@@ -18,7 +19,9 @@ def main() -> int:
     """Everything comes from the environment; returns an `ExitCode`. A bug leaves as the exception it is."""
     with StopFlag() as stop:
         try:
-            code = Trainer(_config(), join(), stop).run()
+            config = _config()
+            pulse = Pulse(origin(), config.hang)  # Before the other ranks are met: they may never come.
+            code = Trainer(config, join(), stop, pulse).run()
         except WorkerError as error:
             # An answer to the user: the launcher prints it once, for all ranks, without a traceback.
             report = FailureReport.of(error, with_traceback=False)

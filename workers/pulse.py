@@ -2,30 +2,82 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 from ..configs.heartbeat import Heartbeat, Phase
+from ..configs.schema import HangConfig
 from .origin import Origin
+
+_NS: Final = 1_000_000_000
 
 
 class Pulse:
-    """Remembers the step, so that whoever changes the phase need not know it."""
+    """Remembers the step, so that whoever changes the phase need not know it.
 
-    def __init__(self, origin: Origin) -> None:
+    Every beat says how long the next one may take: what is no step is allowed what the configuration gives its phase.
+    """
+
+    def __init__(self, origin: Origin, allowances: HangConfig | None = None) -> None:
+        self.allowances: Final = allowances or HangConfig()
+        self._by_phase: Final = {
+            Phase.STARTING: self.allowances.start_s,
+            Phase.RESTORING: self.allowances.restore_s,
+            Phase.EVALUATING: self.allowances.evaluate_s,
+        }
         self._heartbeat = Heartbeat(origin.run_dir, origin.rank) if origin.run_dir is not None else None
+        self.outspoken = False
+        """Whether the training loop has ever said that something takes long: then it says it each time."""
+        self._phase = Phase.STARTING
         self._step = -1
         self._committed_step = -1
         self._resumed_step = -1
+        self._stalled_ns = 0
+        self._allowed_until = 0.0
+        self.beat(Phase.STARTING)
 
     def resumed(self, step: int) -> None:
         """This life goes on from `step`."""
         self._resumed_step = step
 
-    def beat(self, phase: Phase, *, step: int | None = None, committed_step: int | None = None) -> None:
-        """Now, in this phase. A step or commit that is not given is as it was (-1: none yet)."""
+    def stalled(self, seconds: float) -> None:
+        """The training has stood still for so long, for staging or a save; told with the next beat."""
+        self._stalled_ns += int(seconds * _NS)
+
+    def beat(
+        self,
+        phase: Phase,
+        *,
+        step: int | None = None,
+        committed_step: int | None = None,
+        allowance_s: float | None = None,
+    ) -> None:
+        """Now, in this phase. A step or commit that is not given is as it was (-1: none yet).
+
+        `allowance_s`: until the next beat; None: what the phase may take.
+        """
+        self._phase = phase
         if step is not None:
             self._step = step
         if committed_step is not None:
             self._committed_step = max(self._committed_step, committed_step)
+        allowance_s = self._by_phase.get(phase, 0.0) if allowance_s is None else allowance_s
+        self._allowed_until = time.monotonic() + allowance_s
+        self._tell(allowance_s)
+
+    def expect(self, seconds: float) -> None:
+        """The next beat may take so long, counted from now, or as long as it was allowed anyway."""
+        now = time.monotonic()
+        self._allowed_until = max(self._allowed_until, now + seconds)
+        self._tell(self._allowed_until - now)
+
+    def _tell(self, allowance_s: float) -> None:
         if self._heartbeat is not None:
             self._heartbeat.beat(
-                phase, step=self._step, committed_step=self._committed_step, resumed_step=self._resumed_step
+                self._phase,
+                step=self._step,
+                committed_step=self._committed_step,
+                resumed_step=self._resumed_step,
+                allowance_s=allowance_s,
+                stalled_ns=self._stalled_ns,
             )

@@ -11,9 +11,11 @@ import atexit
 import ctypes
 import gc
 import io
+import multiprocessing.util
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +24,7 @@ from typing import NoReturn
 
 def run_to_end(body: Callable[[], int]) -> NoReturn:
     """Run `body`, whose result or exception decides the exit code as in any Python process; then end the process."""
+    atexit.register(_end_daemons)  # After all that the body registers, and before what `multiprocessing` has.
     try:
         code = _exit_code_of(body)
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  # What the interpreter calls itself.
@@ -44,6 +47,21 @@ def _exit_code_of(body: Callable[[], int]) -> int:
     except BaseException:  # noqa: BLE001  # The end of the process: nobody above could catch it.
         sys.excepthook(*sys.exc_info())
         return 1
+
+
+def _end_daemons() -> None:
+    """Loader workers, above all. At its exit `multiprocessing` asks each of them once and then waits for ever; but ours
+    take the first SIGTERM for a notice (`workers.signals.outlive_notice`), and a stuck one hears none.
+    """
+    multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined]  # noqa: SLF001  # As it does: pools end theirs.
+    daemons = [child for child in multiprocessing.active_children() if child.daemon]
+    for end, patience_s in (("terminate", 0.1), ("terminate", 1.0), ("kill", 1.0)):
+        for child in daemons:
+            getattr(child, end)()
+        ends_at = time.monotonic() + patience_s
+        for child in daemons:
+            child.join(max(0.0, ends_at - time.monotonic()))
+        daemons = [child for child in daemons if child.is_alive()]
 
 
 def _flush_everything() -> None:

@@ -6,17 +6,26 @@ ranks once; so nothing is printed here.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import runpy
+import signal
 import sys
 import types
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 
 from ...configs.failure import ENV_ERROR_FILE, FailureReport
+from ...configs.protocol import ExitCode
 from .spawning import Entry
+
+
+class CannotRun(Exception):
+    """The program is not there, or is none."""
+
+    exit_code = ExitCode.BAD_CONFIG
 
 
 def run(entry: Entry) -> int:
@@ -24,15 +33,28 @@ def run(entry: Entry) -> int:
     worker = os.getpid()
     try:
         return _KINDS[entry.kind](entry)
-    except SystemExit:
-        raise
     except BaseException as error:
         # A child that the user's code forked is not the worker; and without a launcher Python's own way is right.
-        if os.getpid() != worker or not os.environ.get(ENV_ERROR_FILE):
+        if os.getpid() != worker or not os.environ.get(ENV_ERROR_FILE) or _says_nothing(error):
             raise
+        _hear_no_more_of_children()
         _without_our_frames(error)
-        FailureReport.of(error).write()
-        return 1
+        report = FailureReport.of(error, with_traceback=not isinstance(error, SystemExit))
+        if not report.write():
+            raise
+        return report.exit_code
+
+
+def _hear_no_more_of_children() -> None:
+    """DataLoader's handler raises, wherever Python is, when a worker of its has died: no report would be whole."""
+    for _ in range(2):  # What is pending is raised by the first.
+        with contextlib.suppress(Exception):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _says_nothing(error: BaseException) -> bool:
+    """`SystemExit` with a number is no more than an exit code; with a text it is `sys.exit("no such dataset")`."""
+    return isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int))
 
 
 def _without_our_frames(error: BaseException) -> None:
@@ -81,7 +103,10 @@ def _module(entry: Entry) -> int:
 
 
 def _exec(entry: Entry) -> int:
-    os.execvp(entry.target, [entry.target, *entry.argv])  # noqa: S606  # No shell is wanted.
+    try:
+        os.execvp(entry.target, [entry.target, *entry.argv])  # noqa: S606  # No shell is wanted.
+    except OSError as error:
+        raise CannotRun(f"{entry.target} cannot be run: {error.strerror}") from None
 
 
 def _execute_as_main(code: types.CodeType, *, file: str, loader: object, spec: ModuleSpec | None = None) -> None:

@@ -105,7 +105,7 @@ class Group:
             ended += self._hear(document, descriptors)
         return ended
 
-    def signal(self, rank: int, number: signal.Signals) -> None:
+    def signal(self, rank: int, number: int) -> None:
         """Send a signal to the trainer alone: what it started, loader workers above all, is its own to end."""
         worker = self._workers.get(rank)
         if worker is not None:

@@ -20,9 +20,12 @@ import sys
 import threading
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, NoReturn
 
+from ...configs.protocol import ENV_RUN_DIR
 from . import entries
+from .dumping import answer_with_stacks
 from .ending import run_to_end
 from .spawning import Entry, Spawn, receive, send
 
@@ -168,6 +171,9 @@ def _become(spawn: Spawn, environment: dict[str, str]) -> None:
     if numpy is not None:
         numpy.random.seed()  # Python's generator does this by itself at a fork; torch's has one fixed default seed.
     _tie_forks_to_this_process()
+    run_dir = spawn.environment.get(ENV_RUN_DIR)
+    if run_dir is not None and spawn.entry.kind != "exec":
+        answer_with_stacks(Path(run_dir), spawn.rank)
 
 
 def _tie_forks_to_this_process() -> None:

@@ -1,10 +1,9 @@
-"""Why a worker group ended: from what every rank left behind to the one first cause. Pure: no clock, no I/O."""
+"""The words of a judgement: what kinds of failure there are, what a rank leaves behind, and the one first cause."""
 
 from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -23,8 +22,11 @@ class FailureClass(Enum):
     USER_BUG = "an error in the training code"
     OUT_OF_MEMORY = "out of memory"
     KILLED = "killed"
+    HARDWARE = "hardware"
     STORAGE = "storage"
     COMMUNICATION = "communication"
+    HANG = "a hang"
+    HOST_LOST = "a host was lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,115 +75,98 @@ class Failure:
     """What the rank's report says, whole."""
     signal_name: str = ""
     folded: int = 0
+    beside: tuple[str, ...] = ()
+    """The first few of the secondary errors, one line each."""
+    at_ns: int = 0
+    """When it was, on this host's monotonic clock; 0: not known better than now."""
 
     @property
     def signature(self) -> tuple[str, int]:
         """Two failures with the same signature are the same bug."""
-        return self.what, self.step
+        if self.kind is FailureClass.OUT_OF_MEMORY:
+            return self.kind.value, self.step  # How much was free, and whose the rest was, differs each time.
+        return _ADDRESS.sub("0x", self.what), self.step
+
+    @property
+    def told(self) -> bool:
+        """The rank has said so itself; otherwise it is known from outside."""
+        return bool(self.message or self.details)
 
 
-_DISTRIBUTED_ERRORS: Final = frozenset({"DistError", "DistBackendError", "DistNetworkError", "DistStoreError"})
-_TORN_CONNECTION: Final = re.compile(
-    r"connection (reset|closed|refused)|broken pipe|socket (closed|timeout)|timed out (after|waiting)"
-    r"|gloo|nccl|connectfullmesh|store.*(wait|timeout)",
-    re.IGNORECASE,
-)
-_NO_MEMORY: Final = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
-_OUT_OF_MEMORY_ERRORS: Final = frozenset({"OutOfMemoryError", "MemoryError"})
-_BY_EXIT_CODE: Final = {
+_ADDRESS: Final = re.compile(r"0x[0-9a-f]{6,}")
+_LINE_CHARACTERS: Final = 300
+
+BY_EXIT_CODE: Final = {
     ExitCode.BAD_CONFIG.value: FailureClass.BAD_CONFIG,
     ExitCode.GAVE_UP.value: FailureClass.GAVE_UP,
     ExitCode.PREEMPTED.value: FailureClass.PREEMPTED,
 }
-
-ANSWERS: Final = frozenset(_BY_EXIT_CODE)
+ANSWERS: Final = frozenset(BY_EXIT_CODE)
 """Exit codes by which a worker that is well says how things are; its peers are about to say the same."""
-_URGENCY: Final = {kind: place for place, kind in enumerate(_BY_EXIT_CODE.values())} | {
-    FailureClass.COMMUNICATION: len(_BY_EXIT_CODE) + 1
-}
 
-
-def classify(evidence: Sequence[ExitEvidence], storage_errors: frozenset[str] = frozenset()) -> Failure | None:
-    """The first cause, or None when every rank finished.
-
-    An exit code that is an answer (78, 70, 75, in this order) goes before everything. Otherwise the earliest failure
-    is the cause, but errors of the communication between ranks come last: they are what the others see of a rank
-    that is gone.
-
-    `storage_errors` are the names of the exception classes that mean trouble with the storage.
-    """
-    failed = sorted((each for each in evidence if each.failed_by_itself), key=lambda each: each.moment)
-    if not failed:
-        return None
-    kinds = {each.rank: kind_of(each, storage_errors) for each in failed}
-    first = min(failed, key=lambda each: (_urgency(kinds[each.rank]), each.moment))
-    return Failure(
-        kind=kinds[first.rank],
-        rank=first.rank,
-        what=describe(first),
-        step=_step_of(first),
-        committed_step=max((each.beat.committed_step for each in evidence if each.beat is not None), default=-1),
-        resumed_step=max((each.beat.resumed_step for each in evidence if each.beat is not None), default=-1),
-        details=_details(first.report),
-        message=first.report.message if first.report is not None else "",
-        signal_name=_signal_name(first.returncode) if first.report is None else "",
-        folded=len(failed) - 1,
-    )
-
-
-def _urgency(kind: FailureClass) -> int:
-    return _URGENCY.get(kind, len(_BY_EXIT_CODE))
-
-
-def kind_of(evidence: ExitEvidence, storage_errors: frozenset[str] = frozenset()) -> FailureClass:
-    """What kind of failure this rank had, seen alone."""
-    if evidence.returncode in _BY_EXIT_CODE:
-        return _BY_EXIT_CODE[evidence.returncode]
-    if evidence.report is not None:
-        return _kind_of_report(evidence.report, storage_errors)
-    return FailureClass.KILLED if evidence.returncode < 0 else FailureClass.USER_BUG
-
-
-def _kind_of_report(report: FailureReport, storage_errors: frozenset[str]) -> FailureClass:
-    # Only a RuntimeError's text is looked at: a ConnectionResetError of the user's data source is the user's error.
-    text = report.message if report.kind == "RuntimeError" else ""
-    if report.kind in storage_errors:
-        return FailureClass.STORAGE
-    if report.kind in _OUT_OF_MEMORY_ERRORS or _NO_MEMORY.search(text):
-        return FailureClass.OUT_OF_MEMORY
-    if report.kind in _DISTRIBUTED_ERRORS or _TORN_CONNECTION.search(text):
-        return FailureClass.COMMUNICATION
-    return FailureClass.USER_BUG
+_CRASHES: Final = frozenset(
+    {
+        signal.SIGHUP, signal.SIGINT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE,
+        signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGTERM,
+    }
+)  # fmt: skip
 
 
 def describe(evidence: ExitEvidence) -> str:
     """One line that says how this rank ended."""
+    code = evidence.returncode
     if evidence.report is not None:
-        first_line = evidence.report.message.partition("\n")[0]
-        return f"{evidence.report.kind}: {first_line}" if first_line else evidence.report.kind
-    if evidence.returncode < 0:
-        return f"killed by {_signal_name(evidence.returncode)}"
-    if evidence.returncode == ExitCode.PREEMPTED:
+        return headline(evidence.report.kind, evidence.report.message)
+    if code < 0:
+        return f"killed by {signal_name(code)}"
+    if code == ExitCode.PREEMPTED:
         return "told to stop"
-    return f"exit code {evidence.returncode}"
+    number = signal_of(code)
+    return f"exit code {code}" + (f" ({number.name})" if number is not None else "")
 
 
-def _details(report: FailureReport | None) -> str:
-    if report is None:
+def headline(kind: str, message: str) -> str:
+    """`ValueError: the first line of its text`, of bounded length; of a loader worker's error, its own."""
+    line = message.strip().partition("\n")[0].rstrip()
+    text = f"{kind}: {line}" if line else kind
+    if wrapped := wrapped_error(message):
+        place = next(place for begin, place in _ELSEWHERE.items() if begin in line)
+        text = f"{wrapped.partition(chr(10))[0].rstrip()} (in {place})"
+    return text if len(text) <= _LINE_CHARACTERS else f"{text[: _LINE_CHARACTERS - 3]}..."
+
+
+# Without its number: after a restart another worker may meet the same bug.
+_ELSEWHERE: Final = {
+    "DataLoader worker process": "a loader worker",
+    "replica": "a replica",
+    "pin memory thread": "the pin memory thread",
+}
+_WRAPPED: Final = re.compile(rf"\A['\"]?Caught \S+ in ({'|'.join(_ELSEWHERE)})")
+_TOLD: Final = re.compile(r"^(?=[A-Za-z_])[\w.]+(: |$)", re.MULTILINE)
+
+
+def wrapped_error(message: str) -> str:
+    """`ValueError: text` where torch has raised a loader worker's error anew with its traceback for a text, else ''."""
+    if not _WRAPPED.match(message):
         return ""
-    return report.traceback or (report.message if "\n" in report.message else "")
+    trace = message.rpartition("Traceback (most recent call last):\n")[2]
+    told = _TOLD.search(trace)  # Frames are indented; the first line that is not is the error.
+    return trace[told.start() :].strip() if told else ""
 
 
-def _signal_name(returncode: int) -> str:
+def signal_of(returncode: int) -> signal.Signals | None:
+    """The signal that ended it: by the kernel's word, or by a shell's, which adds 128 and exits."""
+    number = -returncode if returncode < 0 else returncode - 128
+    try:
+        found = signal.Signals(number) if number > 0 else None
+    except ValueError:
+        return None
+    return found if returncode < 0 or found in _CRASHES else None
+
+
+def signal_name(returncode: int) -> str:
+    """`SIGKILL` for -9; a real-time signal has a number only; '' for an exit code."""
     if returncode >= 0:
         return ""
-    try:
-        return signal.Signals(-returncode).name
-    except ValueError:  # A real-time signal has a number only.
-        return f"signal {-returncode}"
-
-
-def _step_of(evidence: ExitEvidence) -> int:
-    if evidence.report is not None and evidence.report.step >= 0:
-        return evidence.report.step
-    return evidence.beat.step if evidence.beat is not None else -1
+    number = signal_of(returncode)
+    return number.name if number is not None else f"signal {-returncode}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MINIMAL = "name: run\ntask: my_job:Task\nstorage: {url: s3://bucket/run}\n"
-_TOP = "checkpoint, data, launch, log, name, preemption, restart, storage, task, task_args, train"
+_TOP = "checkpoint, data, hang, launch, log, metrics, name, preemption, restart, storage, task, task_args, train"
 _TRAIN = "batch_size, deterministic, epochs, lr, seed, steps"
 _EVERY = 'expected steps (50) or a time ("30s", "5m", "1.5h"), greater than 0'
 
@@ -145,6 +145,10 @@ def test_a_file_is_refused_with_the_line_and_the_way_out(elsewhere: Path, text: 
             "checkpoint.memory_every=0",
             "checkpoint.memory_every (HERE): expected auto, never, or a number of steps of at least 1; got 0.",
         ),
+        ("hang.timeout=0", "hang.timeout (HERE): expected auto, never, or seconds greater than 0; got 0."),
+        ("hang.timeout=soon", "hang.timeout (HERE): expected auto, never, or seconds greater than 0; got 'soon'."),
+        ("hang.timeout=true", "hang.timeout (HERE): expected auto, never, or seconds greater than 0; got true."),
+        ("hang.floor_s=0", "hang.floor_s (HERE): expected more than 0; got 0."),
         ("checkpoint.keep_every=0", f"checkpoint.keep_every (HERE): {_EVERY}; got 0."),
         ("checkpoint.keep_best=best", "checkpoint.keep_best (HERE): expected a section of `key: value`; got 'best'."),
         (
@@ -246,7 +250,8 @@ def test_every_option_that_must_be_given_says_why() -> None:
         for name, option in section.model_fields.items()
         if option.is_required()
     ]
-    assert required == ["name", "task", "storage", "checkpoint.keep_best.metric", "storage.url"]
+    rule = ["restart.rules.match", "restart.rules.then"]
+    assert required == ["name", "task", "storage", "checkpoint.keep_best.metric", "storage.url", *rule]
     for key in required:
         assert errors.missing(key, "here").startswith(f"{key} is missing (here). ")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from relight.configs.failure import ENV_ERROR_FILE, FailureReport, read_failure
+from relight.configs.protocol import ExitCode
 
 _OURS = """
 from relight.configs.failure import FailureReport
@@ -126,3 +127,80 @@ def test_what_is_no_report_is_not_taken_for_one(tmp_path: Path, content: str) ->
 
 def test_a_rank_that_left_no_report_is_not_an_error(tmp_path: Path) -> None:
     assert read_failure(tmp_path / "absent.json") is None
+
+
+class Unspeakable(Exception):
+    @property
+    def exit_code(self) -> int:
+        raise OSError("gone")
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class Answer(RuntimeError):
+    exit_code = ExitCode.BAD_CONFIG
+
+
+class OfAnotherLibrary(Exception):
+    exit_code = 78  # click's have one, too.
+
+
+def test_an_error_whose_own_methods_raise_is_told_all_the_same() -> None:
+    report = FailureReport.of(Unspeakable())
+    assert (report.kind, report.message) == ("Unspeakable", "(its text cannot be had: ValueError in __str__)")
+    assert (report.module, report.exit_code) == (__name__, 1)
+
+
+def test_an_error_with_an_exit_code_of_ours_is_an_answer() -> None:
+    report = FailureReport.of(Answer("the URL holds another run"))
+    assert (report.exit_code, report.traceback, report.bases) == (78, "", ("RuntimeError",))
+    foreign = FailureReport.of(OfAnotherLibrary("x"))
+    assert foreign.exit_code == 1
+    assert foreign.traceback
+
+
+def test_what_an_error_came_from_is_told_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        try:
+            try:
+                dict[str, int]()["first"]
+            except KeyError:
+                raise MemoryError("second")  # noqa: B904  # Raised while the other is handled.
+        except MemoryError as error:
+            raise ValueError("third") from error
+
+    with pytest.raises(ValueError) as caught:
+        fail()
+    report = FailureReport.of(caught.value)
+    assert [(cause.kind, cause.handled) for cause in report.causes] == [("MemoryError", False), ("KeyError", True)]
+    assert report.causes[1].bases == ("LookupError",)
+    monkeypatch.setenv(ENV_ERROR_FILE, str(tmp_path / "report"))
+    assert report.write()
+    assert read_failure(tmp_path / "report") == report
+
+
+def test_the_members_of_a_group_are_what_it_comes_from() -> None:
+    group = ExceptionGroup("two tasks", [ValueError("a"), ExceptionGroup("inner", [TypeError("b")])])
+    assert [cause.kind for cause in FailureReport.of(group).causes] == ["ValueError", "ExceptionGroup", "TypeError"]
+
+
+def test_errors_that_come_from_each_other_in_a_circle_are_told_once() -> None:
+    first, second = ValueError("a"), TypeError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert [cause.kind for cause in FailureReport.of(first).causes] == ["TypeError"]
+
+
+def test_a_huge_text_is_cut_in_the_middle() -> None:
+    report = FailureReport.of(ValueError(f"begin {'x' * 1_000_000} end"))
+    assert len(report.message) < 40_000
+    assert report.message.startswith("begin ")
+    assert report.message.endswith(" end")
+    assert "characters left out" in report.message
+    assert len(report.traceback) < 140_000
+
+
+def test_a_text_that_is_no_unicode_can_be_printed() -> None:
+    report = FailureReport.of(ValueError(b"caf\xe9".decode(errors="surrogateescape")))
+    assert report.message == "caf\\udce9"
+    report.traceback.encode()

@@ -88,6 +88,18 @@ def test_a_rank_is_starting_until_it_says_otherwise(tmp_path: Path) -> None:
     assert before_ns <= beat.at_ns <= time.monotonic_ns()
 
 
+def test_what_a_rank_declares_is_read_with_its_beat(tmp_path: Path) -> None:
+    with Heartbeat(tmp_path, rank=0) as heartbeat:
+        heartbeat.beat(Phase.SAVING, step=7, committed_step=5, allowance_s=330.5, stalled_ns=2**40)
+        declared = read_beat(tmp_path, 0)
+        heartbeat.beat(Phase.TRAINING, step=8, committed_step=5)
+        plain = read_beat(tmp_path, 0)
+    assert declared is not None
+    assert plain is not None
+    assert (declared.allowance_s, declared.stalled_ns) == (330.5, 2**40)
+    assert (plain.allowance_s, plain.stalled_ns) == (0.0, 0)
+
+
 def test_a_restarted_rank_takes_over_the_file_of_the_dead_one(tmp_path: Path) -> None:
     with Heartbeat(tmp_path, rank=0) as dead:
         dead.beat(Phase.TRAINING, step=7, committed_step=5)
@@ -106,7 +118,7 @@ def test_every_phase_is_read_as_it_was_written(tmp_path: Path, phase: Phase) -> 
     assert (beat.phase, beat.step, beat.committed_step) == (phase, 2**40, 2**40 - 1)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"RLHB", bytes(48), b"RLHB" + bytes(45)], ids=repr)
+@pytest.mark.parametrize("content", [None, b"", b"RLHB", bytes(64), b"RLHB" + bytes(61)], ids=repr)
 def test_what_is_no_beat_is_not_taken_for_one(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         heartbeat_path(tmp_path, 0).write_bytes(content)

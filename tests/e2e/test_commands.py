@@ -33,7 +33,7 @@ def test_ls_as_json_has_the_same_and_the_metrics(undisturbed: Run) -> None:
     assert 0 < newest["metrics"]["accuracy"] <= 1
 
 
-@pytest.mark.parametrize("verb", ["ls", "show", "verify"])
+@pytest.mark.parametrize("verb", ["ls", "show", "status", "verify"])
 def test_looking_at_a_run_never_imports_torch(undisturbed: Run, verb: str) -> None:
     program = (
         "import sys; sys.argv = sys.argv[:1] + sys.argv[1:]\n"
@@ -85,7 +85,7 @@ def test_verify_proves_every_checkpoint_or_the_one_asked_for(undisturbed: Run) -
     assert [(result["step"], result["valid"], result["damage"]) for result in one] == [(50, True, [])]
 
 
-@pytest.mark.parametrize("verb", ["ls", "show", "verify"])
+@pytest.mark.parametrize("verb", ["ls", "show", "status", "verify"])
 def test_a_place_without_a_run_is_one_clear_line(tmp_path: Path, verb: str) -> None:
     answer = relight(verb, tmp_path / "nothing")
     assert answer.returncode == 1
@@ -102,5 +102,7 @@ def test_a_step_that_is_not_there_is_answered_with_those_that_are(undisturbed: R
 
 def test_help_names_every_command() -> None:
     shown = relight("--help").stdout
-    assert all(re.search(rf"^  {verb} ", shown, flags=re.MULTILINE) for verb in ("run", "ls", "show", "verify"))
+    assert all(
+        re.search(rf"^  {verb} ", shown, flags=re.MULTILINE) for verb in ("run", "ls", "show", "status", "verify")
+    )
     assert "usage: relight run [torchrun flags] CONFIG" in relight("run", "--help").stdout

@@ -35,7 +35,8 @@ def test_the_example_learns_and_is_the_same_after_a_kill(tmp_path: Path, dice: r
         killed.await_step(when)
         os.kill(dice.choice(workers_of(process.pid)), signal.SIGKILL)
         assert process.wait(280) == 0, killed.text
-    assert re.search(r"relight: rank \d was killed by SIGKILL at step \d+; restarting \(attempt 2\)", killed.text)
+    said = r"relight: [\d:]+ rank \d on \S+ was killed by SIGKILL at step \d+; restarting \(attempt 2\)"
+    assert re.search(said, killed.text)
     assert "resumed from step" in killed.text
 
     accuracy = killed.committed()[0]["metrics"]["accuracy"]

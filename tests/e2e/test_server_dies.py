@@ -12,7 +12,6 @@ from typing import Final
 
 import pytest
 
-from relight.configs.heartbeat import Beat, read_beat
 from relight.configs.protocol import ExitCode
 from relight.storage.backends.base import Backend
 from relight.storage.backends.open import open_backend
@@ -20,8 +19,8 @@ from relight.storage.catalog import Catalog, Standing
 from relight.storage.digest import digest
 from relight.storage.verify import verify
 from relight.tests.e2e.mortal import MortalServer, Trap
-from relight.tests.e2e.paced_task import HEARTBEATS, HURRY, LAST
-from relight.tests.e2e.running import Run, started
+from relight.tests.e2e.running import started
+from relight.tests.e2e.watched import Watched
 from relight.tests.proxy import Proxy, proxied
 from relight.tests.servers import CREDENTIALS, environment
 from relight.tests.waiting import wait_until
@@ -43,32 +42,6 @@ SETTINGS: Final = (
 LONG: Final = 5
 """Every fifth death lasts until a save has failed, where there are so many. Else an operation insists, by
 `Patience()`, 12 times in 27 to 53 s, which is longer than the server is away: the save comes through."""
-
-
-class Watched(Run):
-    """A paced run whose heartbeats are read as its launcher reads them."""
-
-    def beat(self, rank: int = 0) -> Beat:
-        found = self.first_beat(rank)
-        assert found is not None
-        return found
-
-    def first_beat(self, rank: int = 0) -> Beat | None:
-        """None before it."""
-        note = self.folder / HEARTBEATS
-        return read_beat(Path(note.read_text()), rank) if note.exists() else None
-
-    def pids(self) -> list[int]:
-        return [self.beat(rank).pid for rank in range(self.ranks)]
-
-    def finish_at(self, step: int) -> None:
-        """To be started: without a pause to that step, and no further."""
-        (self.folder / LAST).write_text(str(step))
-        (self.folder / HURRY).touch()
-        assert self.finish(timeout_s=900) == ExitCode.PREEMPTED, self.text
-
-    def failed_saves(self) -> list[int]:
-        return [int(step) for step in re.findall(r"the save of step (\d+) failed", self.text)]
 
 
 @pytest.mark.parametrize(

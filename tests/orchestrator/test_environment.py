@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,11 @@ def test_virtual_local_rank_needs_a_gpu_for_each() -> None:
 )
 def test_openmp_follows_torchruns_rule(processes: int, inherited: dict[str, str], added: dict[str, str]) -> None:
     assert omp_threads(processes, inherited) == added
+
+
+def test_gloo_is_told_by_which_interface_the_other_hosts_come_where_there_are_others() -> None:
+    known = replace(PLACE, interface="eth1")
+    assert worker_environment(known, 0, Job(), Path("/run"), {})["GLOO_SOCKET_IFNAME"] == "eth1"
+    assert "GLOO_SOCKET_IFNAME" not in worker_environment(known, 0, Job(), Path("/run"), {"GLOO_SOCKET_IFNAME": "x"})
+    alone = replace(known, group_world_size=1)
+    assert "GLOO_SOCKET_IFNAME" not in worker_environment(alone, 0, Job(), Path("/run"), {})

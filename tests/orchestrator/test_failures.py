@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from relight.configs.failure import FailureReport
+from relight.configs.failure import Cause, FailureReport
 from relight.configs.heartbeat import Beat, Phase
-from relight.orchestrator.judging.failures import ExitEvidence, Failure, FailureClass, classify
+from relight.orchestrator.judging.causes import classify, is_echo
+from relight.orchestrator.judging.failures import ExitEvidence, Failure, FailureClass
+from relight.orchestrator.judging.kinds import Surroundings
 from relight.orchestrator.preflight import storage_errors
 
 
@@ -31,7 +33,7 @@ TORN = report("RuntimeError", "[gloo/transport/tcp/pair.cc:547] Connection close
 
 
 def first_of(*evidence: ExitEvidence) -> Failure:
-    failure = classify(evidence, storage_errors())
+    failure = classify(evidence, Surroundings(storage_errors()))
     assert failure is not None
     return failure
 
@@ -63,10 +65,194 @@ def test_nothing_failed_when_every_rank_finished() -> None:
         (ended(0, 1, report("ConnectionResetError", "Connection reset by peer")), FailureClass.USER_BUG),
         (ended(0, 1, report("StorageUnavailable", "no space")), FailureClass.STORAGE),
         (ended(0, 1, report("StorageTrouble", "no answer")), FailureClass.STORAGE),
+        (ended(0, 1, report("OtherRun", "holds another run")), FailureClass.BAD_CONFIG),
+        (ended(0, 1, report("Superseded", "a later generation")), FailureClass.GAVE_UP),
+        (ended(0, 1, report("KeyboardInterrupt")), FailureClass.KILLED),
+        (ended(0, 139), FailureClass.KILLED),
+        (ended(0, 200), FailureClass.USER_BUG),
+        (ended(0, 1, report("SystemExit", "no such dataset")), FailureClass.USER_BUG),
     ],
 )
 def test_kinds(evidence: ExitEvidence, kind: FailureClass) -> None:
     assert first_of(evidence).kind is kind
+
+
+def raised(kind: str, message: str = "", *causes: Cause, bases: tuple[str, ...] = (), module: str = "") -> ExitEvidence:
+    told = FailureReport(kind, message, "Traceback", 7, 1, module, bases, causes)
+    return ended(0, 1, told)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "expected"),
+    [
+        (
+            "RuntimeError",
+            "[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1000ms for recv",
+            "COMMUNICATION",
+        ),
+        ("RuntimeError", "Gloo connectFullMesh failed with [...] no error", "COMMUNICATION"),
+        ("RuntimeError", "[Rank 0]: Ranks 1 failed to pass monitoredBarrier in 5000 ms", "COMMUNICATION"),
+        ("DistBackendError", "NCCL error in: x.cpp:1, unhandled system error, NCCL version 2.21.5", "COMMUNICATION"),
+        ("DistBackendError", "NCCL communicator was aborted on rank 1.", "COMMUNICATION"),
+        ("DistBackendError", "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(", "COMMUNICATION"),
+        ("DistBackendError", "NCCL error: ncclInvalidUsage ... Duplicate GPU detected : rank 1 and rank 0", "USER_BUG"),
+        ("DistBackendError", "NCCL error: Cuda failure 2 'out of memory'", "OUT_OF_MEMORY"),
+        ("DistStoreError", "Timed out after 61 seconds waiting for clients. 1/2 clients joined.", "COMMUNICATION"),
+        ("RuntimeError", "Distributed package doesn't have NCCL built in", "USER_BUG"),
+        ("RuntimeError", "DataLoader timed out after 5 seconds", "USER_BUG"),
+        ("RuntimeError", "DataLoader worker (pid 12) is killed by signal: Killed. ", "KILLED"),
+        ("RuntimeError", "DataLoader worker (pid(s) 12, 13) exited unexpectedly", "KILLED"),
+        (
+            "RuntimeError",
+            (
+                "DataLoader worker (pid 9) is killed by signal: Bus error. It is possible that dataloader's workers "
+                "are out of shared memory. Please try to raise your shared memory limit."
+            ),
+            "OUT_OF_MEMORY",
+        ),
+        ("RuntimeError", "unable to write to file </torch_12_3_4>: No space left on device (28)", "OUT_OF_MEMORY"),
+        ("RuntimeError", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "OUT_OF_MEMORY"),
+        ("RuntimeError", "CUDA error: device-side assert triggered", "USER_BUG"),
+        ("RuntimeError", "CUDA error: an illegal memory access was encountered", "USER_BUG"),
+        ("RuntimeError", "CUDA error: uncorrectable ECC error encountered", "HARDWARE"),
+        ("RuntimeError", "[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0", "STORAGE"),
+        ("OSError", "[Errno 28] No space left on device: '/data/log'", "STORAGE"),
+        ("OSError", "[Errno 28] No space left on device: '/dev/shm/x'", "OUT_OF_MEMORY"),
+        ("OSError", "[Errno 12] Cannot allocate memory", "OUT_OF_MEMORY"),
+        ("FileNotFoundError", "[Errno 2] No such file or directory: 'data'", "USER_BUG"),
+        ("ValueError", "NCCL error", "USER_BUG"),
+    ],
+)
+def test_what_a_text_means(kind: str, text: str, expected: str) -> None:
+    assert first_of(raised(kind, text)).kind.name == expected
+
+
+def test_a_class_is_known_by_what_it_inherits_from() -> None:
+    assert first_of(raised("_ArrayMemoryError", bases=("MemoryError",))).kind is FailureClass.OUT_OF_MEMORY
+    ecc = raised("AcceleratorError", "CUDA error: uncorrectable ECC error encountered", bases=("RuntimeError",))
+    assert first_of(ecc).kind is FailureClass.HARDWARE
+
+
+def test_a_name_alone_does_not_make_it_the_storages_error() -> None:
+    assert first_of(raised("NotFound", module="google.api_core.exceptions")).kind is FailureClass.USER_BUG
+    assert first_of(raised("NotFound", module="relight.storage.errors")).kind is FailureClass.STORAGE
+
+
+GONE = "[gloo/transport/tcp/pair.cc:547] Connection closed by peer"
+NO_ROOM = Cause("OutOfMemoryError", "CUDA out of memory.", "torch", ("RuntimeError",))
+
+
+def test_what_an_error_was_wrapped_in_does_not_change_its_kind() -> None:
+    failure = first_of(raised("RuntimeError", "the step failed", NO_ROOM))
+    assert failure.kind is FailureClass.OUT_OF_MEMORY
+    assert failure.what == "RuntimeError: the step failed, from OutOfMemoryError: CUDA out of memory."
+    torn = first_of(raised("TrainingFailed", "rank 0", Cause("RuntimeError", GONE)))
+    assert torn.kind is FailureClass.COMMUNICATION
+
+
+def test_a_torn_connection_in_a_last_attempt_to_save_is_not_the_cause() -> None:
+    bug = Cause("ValueError", "no such column", handled=True)
+    failure = first_of(raised("RuntimeError", GONE, bug))
+    assert (failure.kind, failure.what) == (
+        FailureClass.USER_BUG,
+        f"RuntimeError: {GONE}, from ValueError: no such column",
+    )
+
+
+def test_what_python_code_runs_into_on_purpose_is_not_the_cause() -> None:
+    missed = Cause("KeyError", "'cached'", bases=("LookupError",), handled=True)
+    assert first_of(raised("RuntimeError", GONE, missed)).kind is FailureClass.COMMUNICATION
+    empty = Cause("Empty", "", "_queue")
+    died = first_of(raised("RuntimeError", "DataLoader worker (pid(s) 12) exited unexpectedly", empty))
+    assert (died.kind, died.what) == (
+        FailureClass.KILLED,
+        "RuntimeError: DataLoader worker (pid(s) 12) exited unexpectedly",
+    )
+
+
+def test_a_loader_workers_error_is_told_as_its_own() -> None:
+    wrapped = (
+        "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "/nccl-tests/gloo/transport.py", line 3, in fetch\n    raise ValueError("no column")\n'
+        "ValueError: no column\nsecond line\n"
+    )
+    failure = first_of(raised("ValueError", wrapped))
+    assert (failure.kind, failure.what) == (FailureClass.USER_BUG, "ValueError: no column (in a loader worker)")
+    assert first_of(raised("RuntimeError", wrapped.replace("ValueError", "RuntimeError"))).kind is FailureClass.USER_BUG
+
+
+def test_a_connection_that_breaks_while_a_batch_is_taken_over_is_a_loader_workers_end() -> None:
+    trace = 'Traceback\n  File "/lib/torch/multiprocessing/reductions.py", line 541, in rebuild_storage_fd\n'
+    bases = ("ConnectionError", "OSError")
+    told = FailureReport("ConnectionResetError", "[Errno 104] Connection reset by peer", trace, 7, 1, bases=bases)
+    assert first_of(ended(0, 1, told)).kind is FailureClass.KILLED
+
+
+def test_a_sigkill_while_the_kernel_killed_for_memory_is_its_work() -> None:
+    around = Surroundings(storage_errors(), oom_kills=1)
+    for code in (-9, 137):
+        failure = classify([ended(0, code), ended(1, -9, killed=True)], around)
+        assert failure is not None
+        assert failure.kind is FailureClass.OUT_OF_MEMORY
+        assert failure.what.endswith(" (the kernel was out of memory)")
+    crash = classify([ended(0, -11)], around)
+    assert crash is not None
+    assert crash.kind is FailureClass.KILLED
+    loader = classify([raised("RuntimeError", "DataLoader worker (pid 12) is killed by signal: Killed. ")], around)
+    assert loader is not None
+    assert loader.kind is FailureClass.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("tail", "kind", "what"),
+    [
+        (
+            (
+                "terminate called after throwing an instance of 'c10::DistBackendError'\n"
+                "  what():  [Rank 1] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=2\n"
+            ),
+            FailureClass.COMMUNICATION,
+            (
+                "killed by SIGABRT: c10::DistBackendError: [Rank 1] Watchdog caught collective operation timeout: "
+                "WorkNCCL(SeqNum=2"
+            ),
+        ),
+        (
+            "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n",
+            FailureClass.OUT_OF_MEMORY,
+            "killed by SIGABRT: std::bad_alloc: std::bad_alloc",
+        ),
+        (
+            "terminate called after throwing an instance of 'mine::Oops'\n",
+            FailureClass.KILLED,
+            "killed by SIGABRT: mine::Oops",
+        ),
+        ("no words", FailureClass.KILLED, "killed by SIGABRT"),
+    ],
+)
+def test_the_last_words_of_an_abort_are_read_where_they_are_kept(tail: str, kind: FailureClass, what: str) -> None:
+    failure = classify([ended(0, -6)], Surroundings(storage_errors(), tails={0: tail}))
+    assert failure is not None
+    assert (failure.kind, failure.what) == (kind, what)
+
+
+def test_a_rank_that_was_killed_while_it_left_with_an_answer_has_answered() -> None:
+    told = FailureReport("StorageRefused", "holds another run", "", -1, 3, exit_code=78)
+    assert first_of(ended(0, 1, TORN), ended(1, -9, told, killed=True)).kind is FailureClass.BAD_CONFIG
+
+
+def test_the_others_are_counted_and_the_first_three_of_them_named() -> None:
+    bug = report("ValueError", "the cause", at_ns=9)
+    failure = first_of(ended(0, 1, bug), *(ended(rank, 1, TORN) for rank in range(1, 6)))
+    assert failure.folded == 5
+    assert failure.beside == tuple(f"rank {rank}: RuntimeError: {TORN.message}" for rank in (1, 2, 3))
+    assert failure.at_ns == 9
+
+
+def test_only_a_torn_connection_is_an_echo() -> None:
+    assert is_echo(ended(0, 1, TORN))
+    assert not is_echo(ended(0, 1, report("ValueError")))
+    assert not is_echo(ended(0, -9))
 
 
 def test_what_others_see_of_a_dead_rank_is_not_the_cause_even_if_it_came_first() -> None:
@@ -119,6 +305,8 @@ def test_step_and_progress_come_from_the_heartbeats() -> None:
         (ended(0, 75), "told to stop"),
         (ended(0, 1, report("KeyError", "'x'\nand more")), "KeyError: 'x'"),
         (ended(0, 1, report("KeyError")), "KeyError"),
+        (ended(0, 137), "exit code 137 (SIGKILL)"),
+        (ended(0, 1, report("ValueError", "x" * 1000)), f"ValueError: {'x' * 285}..."),
     ],
 )
 def test_a_failure_is_told_in_one_line(evidence: ExitEvidence, what: str) -> None:

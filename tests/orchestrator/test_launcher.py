@@ -65,6 +65,7 @@ def test_a_script_gets_torchruns_defaults() -> None:
 
 def test_max_restarts_is_the_rule_for_a_script_that_tells_no_progress() -> None:
     assert spec_of("--max-restarts=20", "train.py").settings == Settings(max_without_progress=21, max_restarts=20)
+    assert spec_of("--max-restarts=200", "train.py").settings.max_failures == 200
     assert spec_of("--max-restarts=0", "train.py").settings == Settings(max_restarts=0)
 
 

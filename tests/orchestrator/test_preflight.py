@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from relight.configs.protocol import ExitCode
+from relight.orchestrator.judging.failures import FailureClass
 from relight.orchestrator.preflight import storage_errors
 from relight.orchestrator.run import run
 
@@ -55,6 +56,19 @@ def test_a_mistake_is_answered_in_one_line(arguments: tuple[str, ...], code: Exi
     assert said.count("\n") == 1
 
 
+def test_tensorboard_that_is_not_installed_is_missed_before_anything_is_started(tmp_path: Path) -> None:
+    program = "import sys\nsys.modules['tensorboard'] = None\n" + PROGRAM
+    overrides = (f"storage.url={tmp_path}/run", f"metrics.tensorboard={tmp_path}/board")
+    command = [sys.executable, "-c", program, "digits", *overrides]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == ExitCode.BAD_CONFIG
+    assert result.stderr == (
+        "relight: metrics.tensorboard needs a package that is not installed. Install it (pip install tensorboard), "
+        "or leave the option out\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_run_at_the_url_is_refused(tmp_path: Path) -> None:
     url = f"storage.url={tmp_path / 'run'}"
     (tmp_path / "run").mkdir()
@@ -72,5 +86,9 @@ def test_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("usage: relight run [torchrun flags] CONFIG [key=value ...]\n")
 
 
-def test_storage_trouble_is_known_by_name() -> None:
-    assert storage_errors() >= {"StorageError", "StorageUnavailable", "Superseded", "StorageTrouble"}
+def test_what_the_storage_says_of_itself_is_understood() -> None:
+    known = storage_errors()
+    assert known["relight.storage.errors.StorageUnavailable"] is FailureClass.STORAGE
+    assert known["relight.workers.errors.StorageTrouble"] is FailureClass.STORAGE
+    assert known["relight.storage.errors.OtherRun"] is FailureClass.BAD_CONFIG
+    assert known["relight.storage.errors.Superseded"] is FailureClass.GAVE_UP

@@ -14,8 +14,10 @@ import pytest
 
 from relight.configs.protocol import ExitCode
 from relight.orchestrator.environment import Place
-from relight.orchestrator.hosts.meeting import AllFinished, Broken, Joined, Meeting, News, Refused, Rendezvous
-from relight.orchestrator.hosts.rendezvous import Alone, for_meeting
+from relight.orchestrator.hosts.alone import Alone
+from relight.orchestrator.hosts.meeting import AllFinished, Broken, Cause, Joined, Meeting, News, Refused, Rendezvous
+from relight.orchestrator.hosts.rendezvous import for_meeting
+from relight.orchestrator.judging.failures import Failure, FailureClass
 from relight.tests.orchestrator.launching import SCRIPTS, beats_of, launch
 from relight.tests.waiting import wait_until
 
@@ -47,7 +49,7 @@ def test_alone_every_attempt_gets_a_new_store() -> None:
             ports.append(place.master_port)
         assert all(ports)
     finally:
-        alone.close(for_all=True)
+        alone.close(ExitCode.GAVE_UP)
 
 
 def test_a_port_that_was_asked_for_is_used_again_and_again() -> None:
@@ -60,7 +62,7 @@ def test_a_port_that_was_asked_for_is_used_again_and_again() -> None:
             assert isinstance(news, Joined)
             assert (news.place.master_addr, news.place.master_port) == ("localhost", port)
     finally:
-        alone.close(for_all=True)
+        alone.close(ExitCode.GAVE_UP)
 
 
 def test_a_port_that_is_taken_is_named() -> None:
@@ -73,7 +75,7 @@ def test_a_port_that_is_taken_is_named() -> None:
             assert isinstance(news, Refused)
             assert str(news.error).startswith(f"port {port} cannot be had for the workers' store: ")
         finally:
-            alone.close(for_all=True)
+            alone.close(ExitCode.GAVE_UP)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_hosts_that_do_not_meet_are_told_why(meeting: Meeting, message: str) -> 
         assert isinstance(news, Refused)
         assert str(news.error) == message.format(port=port)
     finally:
-        together.close(for_all=False)
+        together.close()
 
 
 @pytest.fixture(params=["c10d", "static"])
@@ -114,7 +116,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Rendezvous, Rendezvou
     ]
     yield hosts[0], hosts[1]
     for host in hosts:
-        host.close(for_all=False)
+        host.close()
 
 
 def meet(pair: Sequence[Rendezvous], attempts: Sequence[int]) -> list[Place]:
@@ -130,19 +132,78 @@ def test_hosts_agree_on_ranks_store_and_attempt(pair: tuple[Rendezvous, Rendezvo
     assert {len(place.ranks) for place in (first, second)} == {2, 3}
     for place in (first, second):
         assert (place.world_size, place.group_world_size) == (5, 2)
-    # What names the attempt is the first host's, also for the one that has tried more often.
     assert first.incarnation == second.incarnation == f"token-{first.local_world_size}"
-    assert first.attempt == second.attempt == (1 if first.local_world_size == 2 else 4)
+    assert first.attempt == second.attempt == 4, "that of the one that has tried more often"
     assert (first.master_addr, first.master_port) == (second.master_addr, second.master_port)
+
+
+def broken(rendezvous: Rendezvous) -> Broken:
+    news = next_news(rendezvous)
+    assert isinstance(news, Broken), news
+    return news
+
+
+KILLED = Failure(FailureClass.KILLED, 1, "killed by SIGKILL", step=7, beside=("rank 0: gone",), signal_name="SIGKILL")
+TORN = Failure(FailureClass.COMMUNICATION, 0, "RuntimeError: connection closed by peer")
+TOLD = Failure(FailureClass.PREEMPTED, 0, "told to stop")
 
 
 def test_when_one_host_fails_all_meet_again_with_a_new_store(pair: tuple[Rendezvous, Rendezvous]) -> None:
     before = meet(pair, (1, 1))
-    pair[0].break_up("rank 1: killed by SIGKILL")
-    assert next_news(pair[1]) == Broken(f"{socket.gethostname()}: rank 1: killed by SIGKILL")
+    pair[0].accuse(KILLED)
+    assert broken(pair[0]).ours
+    theirs = broken(pair[1])
+    assert str(theirs) == f"{socket.gethostname()}: rank 1: killed by SIGKILL"
+    assert (theirs.cause, theirs.failure, theirs.ours, theirs.gentle) == (Cause.FAILED, KILLED, False, False)
     after = meet(pair, (2, 2))
     assert {place.attempt for place in after} == {2}
+    assert {place.incarnation for place in after} == {place.incarnation for place in before}
     assert len({place.master_port for place in before + after}) == 2
+
+
+def test_the_first_cause_is_that_of_the_host_that_failed_and_not_of_the_one_that_saw_it_first(
+    pair: tuple[Rendezvous, Rendezvous],
+) -> None:
+    meet(pair, (1, 1))
+    pair[1].accuse(TORN)
+    pair[0].accuse(KILLED)
+    assert [(each.failure, each.ours) for each in map(broken, pair)] == [(KILLED, True), (KILLED, False)]
+
+
+def test_a_torn_connection_is_the_cause_when_no_host_knows_better(pair: tuple[Rendezvous, Rendezvous]) -> None:
+    meet(pair, (1, 1))
+    pair[1].accuse(TORN)
+    assert [(each.failure, each.ours) for each in map(broken, pair)] == [(TORN, False), (TORN, True)]
+
+
+@pytest.mark.parametrize("pair", ["c10d"], indirect=True)
+def test_a_host_that_was_told_to_stop_asks_the_others_to_save_and_go_on_without_it(
+    pair: tuple[Rendezvous, Rendezvous],
+) -> None:
+    meet(pair, (1, 1))
+    pair[0].leave("stopped by SIGTERM")
+    asked = broken(pair[1])
+    assert (asked.cause, asked.reason, asked.gentle) == (Cause.LEFT, "stopped by SIGTERM", True)
+    pair[1].accuse(TOLD)  # Its workers have saved, and do not know why.
+    assert broken(pair[1]) == asked
+
+
+@pytest.mark.parametrize("pair", ["static"], indirect=True)
+def test_where_nobody_can_come_in_later_all_end_when_one_is_told_to(pair: tuple[Rendezvous, Rendezvous]) -> None:
+    meet(pair, (1, 1))
+    pair[0].leave("stopped by SIGTERM")
+    pair[1].accuse(TOLD)
+    assert broken(pair[1]).ours
+
+
+def test_after_an_asked_for_end_a_failure_is_still_heard_of(pair: tuple[Rendezvous, Rendezvous]) -> None:
+    meet(pair, (1, 1))
+    pair[0].leave("stopped by SIGTERM")
+    pair[1].accuse(KILLED)
+    heard = [news for news in (broken(pair[0]), broken(pair[1])) if not news.gentle]
+    while len(heard) < 2:
+        heard += [news for host in pair for news in host.news() if isinstance(news, Broken) and not news.gentle]
+    assert {news.failure for news in heard} == {KILLED}
 
 
 def test_all_have_finished_when_the_last_one_has(pair: tuple[Rendezvous, Rendezvous]) -> None:
@@ -155,18 +216,19 @@ def test_all_have_finished_when_the_last_one_has(pair: tuple[Rendezvous, Rendezv
 def test_who_has_finished_comes_back_when_another_fails(pair: tuple[Rendezvous, Rendezvous]) -> None:
     meet(pair, (1, 1))
     pair[1].finish()
-    pair[0].break_up("rank 0: exit code 1")
-    assert next_news(pair[1]) == Broken(f"{socket.gethostname()}: rank 0: exit code 1")
+    pair[0].accuse(KILLED)
+    assert broken(pair[1]).failure == KILLED
 
 
 @pytest.mark.parametrize("pair", ["c10d"], indirect=True)
 def test_a_host_that_ends_the_run_ends_it_for_all(pair: tuple[Rendezvous, Rendezvous]) -> None:
     meet(pair, (1, 1))
-    pair[0].close(for_all=True)
     pair[1].join(2)
+    pair[0].close(ExitCode.GAVE_UP)
     news = next_news(pair[1])
     assert isinstance(news, Refused)
-    assert str(news.error).endswith(" is closed: another host has ended this run")
+    assert str(news.error) == f"{socket.gethostname()} has ended the run, with exit code 70"
+    assert news.error.exit_code == ExitCode.GAVE_UP
 
 
 def both(stack: ExitStack, flags: Sequence[Sequence[str]], folder: Path) -> list[subprocess.Popen[str]]:
@@ -226,3 +288,21 @@ def test_two_hosts_come_back_together_after_a_kill(kind: str, tmp_path: Path) ->
     assert "was killed by SIGKILL at step" in told[1]
     # The other host hears of it from its own worker or from the rendezvous, whichever is first.
     assert "restarting (attempt 2)" in told[0] or "starting again together: " in told[0]
+
+
+def test_a_bug_on_one_host_is_told_there_and_ends_all_hosts_in_the_same_way() -> None:
+    verdicts = (SCRIPTS / "exits.py", "wait", "raise")
+    with ExitStack() as stack:
+        launchers = [
+            stack.enter_context(launch("--nnodes=2", *flags, *verdicts)) for flags in flags_of("c10d", free_port())
+        ]
+        told = [launcher.communicate(timeout=120)[1] for launcher in launchers]
+    assert [launcher.returncode for launcher in launchers] == [ExitCode.GAVE_UP] * 2
+    one, other = sorted(told, key=lambda text: "Traceback" in text)
+    assert other.count("Traceback") == 1
+    assert "stopped with exit code 70: the same error at the same step again" in other
+    host = socket.gethostname()
+    assert one.splitlines()[-2:] == [
+        f"relight: starting again together: {host}: rank 1: ValueError: raise",
+        f"relight: {host} has ended the run, with exit code 70",
+    ]

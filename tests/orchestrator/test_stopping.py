@@ -136,7 +136,7 @@ def test_a_signal_between_two_attempts_is_heard_at_once(tmp_path: Path) -> None:
     with launch(EXITS, "raise-new") as launcher:
         assert launcher.stderr is not None
         for line in launcher.stderr:
-            if "restarting in 2 s" in line:  # The third: it waits now.
+            if "(attempt 4)" in line:  # The third failure: it waits now, for one second or two.
                 launcher.send_signal(signal.SIGTERM)
         assert launcher.wait(timeout=60) == ExitCode.PREEMPTED
     assert line == "relight: stopped by SIGTERM while no worker was running: run the same command again\n"

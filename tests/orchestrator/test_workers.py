@@ -85,7 +85,7 @@ def test_a_package_runs_by_its_main_module(launched: Launched, tmp_path: Path) -
 
 def test_a_module_that_is_not_there_is_told(launched: Launched) -> None:
     assert launched.run("-m", "no_such_module") == ExitCode.GAVE_UP
-    assert launched.said[0].startswith("rank 0 failed: ModuleNotFoundError: No module named 'no_such_module'; ")
+    assert " failed: ModuleNotFoundError: No module named 'no_such_module'; " in launched.said[0]
 
 
 def test_any_program_runs_with_no_python(launched: Launched, tmp_path: Path) -> None:
@@ -179,3 +179,35 @@ def test_a_function_gives_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(threading, "seventy", lambda: 70, raising=False)
     assert entries.run(Entry("call", "threading:seventy")) == 70
+
+
+class Answer(Exception):
+    exit_code = ExitCode.BAD_CONFIG
+
+
+def test_an_error_that_is_an_answer_ends_a_script_with_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> int:
+        raise Answer("the URL holds another run")
+
+    monkeypatch.setenv(ENV_ERROR_FILE, str(tmp_path / "report"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(threading, "refuse", refuse, raising=False)
+    assert entries.run(Entry("call", "threading:refuse")) == ExitCode.BAD_CONFIG
+    report = read_failure(tmp_path / "report")
+    assert report is not None
+    assert (report.message, report.traceback) == ("the URL holds another run", "")
+
+
+def test_the_text_of_an_exit_reaches_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENV_ERROR_FILE, str(tmp_path / "report"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(threading, "leave", lambda: sys.exit("no such dataset"), raising=False)
+    assert entries.run(Entry("call", "threading:leave")) == 1
+    report = read_failure(tmp_path / "report")
+    assert report is not None
+    assert (report.kind, report.message, report.traceback) == ("SystemExit", "no such dataset", "")
+    monkeypatch.setattr(threading, "leave", lambda: sys.exit(3))
+    with pytest.raises(SystemExit):
+        entries.run(Entry("call", "threading:leave"))

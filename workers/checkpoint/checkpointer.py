@@ -60,8 +60,10 @@ class Checkpointer:
         settings: CheckpointSettings | None = None,
         control: dist.ProcessGroup | None = None,
         stop: StopFlag | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
-        """`control`: a gloo group of all ranks, made here when not given; `stop`: a flag whose handlers are in place.
+        """`control`: a gloo group of all ranks, made here when not given; `stop`: a flag whose handlers are in place;
+        `pulse`: one that beats already.
 
         Raises:
             NotCaptured: the loader's position cannot be saved.
@@ -74,7 +76,7 @@ class Checkpointer:
         self._tools = Tools(
             circle=Circle(control),
             agreement=Agreement(control),
-            pulse=Pulse(self._origin),
+            pulse=pulse or Pulse(self._origin),
             events=Events(self._origin.run_dir, self._origin.rank),
             stop=StopFlag().__enter__() if stop is None else stop,  # A flag that is down is false.
             settings=self._settings,
@@ -83,7 +85,7 @@ class Checkpointer:
         self._backend = open_backend(url)
         shared = {"scheduler": scheduler, "scaler": scaler, **(extra or {})}
         self._parts, sampler = gather_parts(model, optimizer, shared, loader)
-        self.progress = Progress(sampler=sampler, on_end=self.finish)
+        self.progress = Progress(sampler=sampler, on_epoch=self._begin_epoch, on_end=self.finish)
         self._session: Session | None = None
         if self._settings.overlap and optimizer is not None:
             optimizer.register_step_pre_hook(self._before_optimizer_step)
@@ -122,7 +124,7 @@ class Checkpointer:
             self._say(f"resumed from step {self.progress.step} (epoch {self.progress.epoch}, {where})")
         else:
             self._say(f"starting from step 0: nothing to resume from at {self.url}")
-        self._session.beat(Phase.TRAINING)
+        self._session.begin_training()
         return self.progress
 
     def step(self, *, loss: torch.Tensor | float | None = None, batches: int = 1) -> bool:
@@ -140,6 +142,7 @@ class Checkpointer:
         stopped = session.step(loss)
         if stopped:
             self._close()
+            session.beat(Phase.FINISHED)
         return stopped
 
     def finish(self) -> None:
@@ -160,7 +163,21 @@ class Checkpointer:
 
     def evaluating(self) -> None:
         """Tell the launcher that the next step will take longer, because the run is being evaluated."""
+        self._tools.pulse.outspoken = True
         self._require_session().pause(Phase.EVALUATING)
+
+    def expect(self, seconds: float) -> None:
+        """Tell the launcher that the next step may take so long, so that it is not taken for a hang.
+
+        For what a loop of your own does between two steps: an export, a look at the whole data set. All ranks say it,
+        for while one of them is busy the others wait for it. The step's end ends it. A no-op where nobody watches.
+        """
+        self._tools.pulse.outspoken = True
+        self._tools.pulse.expect(seconds)
+
+    def _begin_epoch(self) -> None:
+        if self._session is not None:
+            self._session.begin_epoch()
 
     def _find_and_apply(self, run: str) -> Found | None:
         remembered = recall(self.url, self._circle, self._settings.saving(self._origin), run=run)
@@ -186,7 +203,7 @@ class Checkpointer:
 
     def _before_optimizer_step(self, *_: Any) -> None:
         if self._session is not None:
-            self._session.saver.finish_staging()
+            self._session.finish_staging()
 
     def _close(self) -> None:
         self._session = None

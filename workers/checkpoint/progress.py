@@ -23,6 +23,7 @@ class Progress:
     loss: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     sampler: GlobalBatchSampler | None = field(default=None, repr=False, compare=False)
+    on_epoch: Callable[[], object] | None = field(default=None, repr=False, compare=False)
     on_end: Callable[[], object] | None = field(default=None, repr=False, compare=False)
 
     def epochs(self, total: int) -> Iterator[int]:
@@ -34,6 +35,8 @@ class Progress:
         while self.epoch < total:
             if self.sampler is not None:
                 self.sampler.set_position(self.epoch, self.samples)
+            if self.on_epoch is not None:
+                self.on_epoch()
             yield self.epoch
             self.epoch += 1
             self.samples = 0

@@ -25,6 +25,8 @@ from .settings import CheckpointSettings, WhenBusy
 from .state import Captured, Parts, capture
 
 _ROUND_S = 0.5
+_MARGIN_S = 60.0
+"""Beyond its deadline, for what a save takes on the trainer's side: memory for an arena is waited for as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Session:
         self._meter = Meter()
         self._ledger = Ledger(self._circle.rank, self._settings.max_failed_saves)
         self._staged: dict[str, Any] | None = None
+        self._stepped = False
         self._loss: torch.Tensor | float | None = None
         self._put_off = False
         self._prepared = False
@@ -71,9 +74,21 @@ class Session:
             self._staged = self._progress.facts()
             self._ledger.resumed(self._progress.step)
 
+    def begin_training(self) -> None:
+        """The first step of a life is waited for longer: much is made and compiled in it."""
+        self.beat(Phase.TRAINING)
+        self._tools.pulse.expect(self._tools.pulse.allowances.start_s)
+
+    def begin_epoch(self) -> None:
+        """And so is the first one of an epoch: loader workers start."""
+        if self._stepped:
+            self.beat(Phase.TRAINING)
+            self._tools.pulse.expect(self._tools.pulse.allowances.epoch_s)
+
     def step(self, loss: torch.Tensor | float | None) -> bool:
         """After every optimizer step. True: told to stop, and the state is saved."""
-        self._saver.finish_staging()
+        self._stepped = True
+        self.finish_staging()
         self._meter.begin()
         if not self._prepared and self._meter.step_s is not None:
             self._prepared = True  # Not sooner: after a restart the first step is waited for.
@@ -90,17 +105,31 @@ class Session:
             self._keep()
         self._tools.agreement.start(self._votes())
         self._meter.end(busy=self._saver.busy)
-        self.beat(Phase.TRAINING)
+        self.beat(Phase.TRAINING, allowance_s=self._until_next_step_s())
         return False
+
+    def _until_next_step_s(self) -> float:
+        """0.0, what a step takes, where nothing but one follows. At the end of an epoch loops evaluate, unannounced."""
+        sampler, pulse = self._progress.sampler, self._tools.pulse
+        if sampler is not None:
+            return 0.0 if sampler.span(self._progress.samples) else pulse.allowances.evaluate_s
+        # Where the epochs of this loop end cannot be seen; if it says what takes long, it need not be guessed.
+        return 0.0 if pulse.outspoken else pulse.allowances.epoch_s
 
     def pause(self, phase: Phase) -> None:
         """The next step will take longer, for a reason that is no part of it."""
         self._meter.pause()
         self.beat(phase)
 
+    def finish_staging(self) -> None:
+        """Wait for the copy that was left behind the training."""
+        began = time.monotonic()
+        self._saver.finish_staging()
+        self._tools.pulse.stalled(time.monotonic() - began)
+
     def finish(self) -> str:
         """Commit the final state. Returns what went wrong, on every rank alike."""
-        self._saver.finish_staging()
+        self.finish_staging()
         self._hear(self._tools.agreement.read())
         return self._end()
 
@@ -129,19 +158,24 @@ class Session:
     def _save(self) -> None:
         began = time.monotonic()
         self._ledger.begin(self._progress.step)
-        self.beat(Phase.SAVING)
+        self._beat_saving()
         if self._loss is not None:
             self._progress.loss = self._circle.mean(float(self._loss))
         self._staged = self._progress.facts()
         self._saver.save(self._capture(), self._progress)
-        self._meter.saved(time.monotonic() - began)
+        stall_s = time.monotonic() - began
+        self._meter.saved(stall_s)
+        self._tools.pulse.stalled(stall_s)
         self._cadence.saved()
         self._pace.copied(self._progress.step)
 
     def _keep(self) -> None:
         began = time.monotonic()
+        self._beat_saving()
         self._saver.keep(self._capture(), self._progress)
-        self._meter.snapshot(time.monotonic() - began)
+        stall_s = time.monotonic() - began
+        self._meter.snapshot(stall_s)
+        self._tools.pulse.stalled(stall_s)
         self._pace.copied(self._progress.step)
 
     def _capture(self) -> Captured:
@@ -162,11 +196,14 @@ class Session:
 
     def _settle(self) -> Votes:
         """Let the saves under way come to their end, and hear how it went on all ranks as soon as one of them knows."""
+        began = time.monotonic()
+        self._beat_saving()
         for _ in range(math.ceil(self._settings.deadline_s / _ROUND_S)):  # Counted, not timed: all ranks do as many.
             self._saver.wait(_ROUND_S)
             agreed = self._hear(self._tools.agreement.agree(self._votes()))
             if not agreed.busy:
                 break
+        self._tools.pulse.stalled(time.monotonic() - began)
         return agreed
 
     def _votes(self) -> Votes:
@@ -201,8 +238,12 @@ class Session:
         self._saver.heard(agreed.failed_step)
         return agreed
 
-    def beat(self, phase: Phase) -> None:
-        self._tools.pulse.beat(phase, step=self._progress.step, committed_step=self._ledger.committed_step)
+    def beat(self, phase: Phase, *, allowance_s: float | None = None) -> None:
+        step, committed_step = self._progress.step, self._ledger.committed_step
+        self._tools.pulse.beat(phase, step=step, committed_step=committed_step, allowance_s=allowance_s)
+
+    def _beat_saving(self) -> None:
+        self.beat(Phase.SAVING, allowance_s=self._settings.deadline_s + _MARGIN_S)
 
     def _say(self, line: str) -> None:
         if self._circle.rank == 0:

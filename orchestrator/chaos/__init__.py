@@ -1,0 +1,1 @@
+"""Faults on purpose, against one's own running job: what `relight chaos` does."""
