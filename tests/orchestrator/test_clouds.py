@@ -20,7 +20,9 @@ CLOUDS = [("aws", Aws), ("gcp", Gcp), ("azure", Azure)]
 
 
 @pytest.mark.parametrize(("name", "cloud"), CLOUDS)
-def test_a_machine_that_is_to_stay_gets_no_notice_and_one_that_is_to_go_does(name: str, cloud: Callable[[], Cloud]) -> None:
+def test_a_machine_that_is_to_stay_gets_no_notice_and_one_that_is_to_go_does(
+    name: str, cloud: Callable[[], Cloud]
+) -> None:
     metadata = cloud()
     with served(metadata) as server:
         provider = providers.PROVIDERS[name](server)

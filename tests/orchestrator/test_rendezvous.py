@@ -1,14 +1,9 @@
-"""One host, or two launchers on this machine that find each other, again and again."""
+"""How hosts find each other, again and again: one alone, or two in one process."""
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -18,17 +13,8 @@ from relight.orchestrator.hosts.alone import Alone
 from relight.orchestrator.hosts.meeting import AllFinished, Broken, Cause, Joined, Meeting, News, Refused, Rendezvous
 from relight.orchestrator.hosts.rendezvous import for_meeting
 from relight.orchestrator.judging.failures import Failure, FailureClass
-from relight.tests.orchestrator.launching import SCRIPTS, beats_of, launch
+from relight.tests.servers import free_ports
 from relight.tests.waiting import wait_until
-
-TRAIN = SCRIPTS / "train.py"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def next_news(rendezvous: Rendezvous) -> News:
@@ -53,7 +39,7 @@ def test_alone_every_attempt_gets_a_new_store() -> None:
 
 
 def test_a_port_that_was_asked_for_is_used_again_and_again() -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     alone = Alone("token", 1, address="localhost", port=port)
     try:
         for attempt in (1, 2, 3):
@@ -92,7 +78,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     ],
 )
 def test_hosts_that_do_not_meet_are_told_why(meeting: Meeting, message: str) -> None:
-    port = str(free_port())
+    port = str(free_ports(1)[0])
     endpoint = meeting.endpoint.format(port=port)
     meeting = Meeting(meeting.backend, endpoint, "job", meeting.min_nodes, meeting.max_nodes, None, meeting.conf)
     together = for_meeting(meeting, "token", 1, "", 0)
@@ -108,7 +94,7 @@ def test_hosts_that_do_not_meet_are_told_why(meeting: Meeting, message: str) -> 
 @pytest.fixture(params=["c10d", "static"])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Rendezvous, Rendezvous]]:
     """Two hosts of two and three workers that have met once."""
-    endpoint = f"127.0.0.1:{free_port()}"
+    endpoint = f"127.0.0.1:{free_ports(1)[0]}"
     confs: list[dict[str, int]] = [{"rank": rank} if request.param == "static" else {} for rank in (0, 1)]
     hosts = [
         for_meeting(Meeting(request.param, endpoint, "job", 2, 2, None, dict(conf)), f"token-{count}", count, "", 0)
@@ -229,80 +215,3 @@ def test_a_host_that_ends_the_run_ends_it_for_all(pair: tuple[Rendezvous, Rendez
     assert isinstance(news, Refused)
     assert str(news.error) == f"{socket.gethostname()} has ended the run, with exit code 70"
     assert news.error.exit_code == ExitCode.GAVE_UP
-
-
-def both(stack: ExitStack, flags: Sequence[Sequence[str]], folder: Path) -> list[subprocess.Popen[str]]:
-    common = (TRAIN, folder / "state", folder / "stop")
-    return [stack.enter_context(launch("--nnodes=2", *each, *common)) for each in flags]
-
-
-@pytest.mark.parametrize("kind", ["c10d", "static"])
-def test_who_waits_for_the_other_host_can_be_stopped(kind: str, tmp_path: Path) -> None:
-    port = free_port()
-    with ExitStack() as stack:
-        (launcher,) = both(stack, flags_of(kind, port)[:1], tmp_path)
-        wait_until(lambda: is_served(port), deadline_s=90)
-        launcher.send_signal(signal.SIGTERM)
-        _, told = launcher.communicate(timeout=30)
-    assert (launcher.returncode, told) == (
-        ExitCode.PREEMPTED,
-        "relight: stopped by SIGTERM while no worker was running: run the same command again\n",
-    )
-
-
-def is_served(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def flags_of(kind: str, port: int) -> list[list[str]]:
-    if kind == "c10d":
-        return [["--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=pair"]] * 2
-    return [["--node-rank", str(rank), "--master-addr", "127.0.0.1", f"--master-port={port}"] for rank in (0, 1)]
-
-
-def rank_pids(launchers: Sequence[subprocess.Popen[str]], attempt: int) -> list[int]:
-    """Two launchers with one worker each: either may have become the first."""
-
-    def training() -> list[int]:
-        found = []
-        for launcher in launchers:
-            assert launcher.poll() is None, launcher.communicate()
-            for rank in (0, 1):
-                found += [beat.pid for beat in beats_of(launcher, attempt, (rank,))]
-        return found if len(found) == len(launchers) else []
-
-    return wait_until(training, deadline_s=120, what=f"two hosts to train in attempt {attempt}")
-
-
-@pytest.mark.parametrize("kind", ["c10d", "static"])
-def test_two_hosts_come_back_together_after_a_kill(kind: str, tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        launchers = both(stack, flags_of(kind, free_port()), tmp_path)
-        pids = rank_pids(launchers, attempt=1)
-        os.kill(pids[1], signal.SIGKILL)
-        rank_pids(launchers, attempt=2)
-        (tmp_path / "stop").touch()
-        told = [launcher.communicate(timeout=90)[1] for launcher in launchers]
-    assert [launcher.returncode for launcher in launchers] == [ExitCode.FINISHED] * 2
-    assert "was killed by SIGKILL at step" in told[1]
-    # The other host hears of it from its own worker or from the rendezvous, whichever is first.
-    assert "restarting (attempt 2)" in told[0] or "starting again together: " in told[0]
-
-
-def test_a_bug_on_one_host_is_told_there_and_ends_all_hosts_in_the_same_way() -> None:
-    verdicts = (SCRIPTS / "exits.py", "wait", "raise")
-    with ExitStack() as stack:
-        launchers = [
-            stack.enter_context(launch("--nnodes=2", *flags, *verdicts)) for flags in flags_of("c10d", free_port())
-        ]
-        told = [launcher.communicate(timeout=120)[1] for launcher in launchers]
-    assert [launcher.returncode for launcher in launchers] == [ExitCode.GAVE_UP] * 2
-    one, other = sorted(told, key=lambda text: "Traceback" in text)
-    assert other.count("Traceback") == 1
-    assert "stopped with exit code 70: the same error at the same step again" in other
-    host = socket.gethostname()
-    assert one.splitlines()[-2:] == [
-        f"relight: starting again together: {host}: rank 1: ValueError: raise",
-        f"relight: {host} has ended the run, with exit code 70",
-    ]
