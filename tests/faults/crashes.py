@@ -124,14 +124,13 @@ LOADERS: Final[list[Case]] = [
     case(
         "a loader worker that is killed",
         KILLED,
+        # Told by its signal, or by the connection that breaks with it, whichever torch sees first.
         with_torch(on_rank_1(f"def fail(): os.kill(os.getpid(), 9)\n{FETCHING}\nfetch()")),
-        said="is killed by signal: Killed",
     ),
     case(
         "a loader worker that crashes",
         KILLED,
         with_torch(on_rank_1(f"def fail(): ctypes.string_at(0)\n{FETCHING}\nfetch()")),
-        said="Segmentation fault",
     ),
     case(
         "a loader worker that leaves",
