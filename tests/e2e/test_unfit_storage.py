@@ -41,7 +41,7 @@ def test_it_is_refused_under_torchrun_and_under_relight_and_taken_when_vouched_f
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     with rclone(tmp_path / "server") as server, environment(server.environment):
-        for launcher, code in ((TORCHRUN, 1), (RELIGHT, ExitCode.GAVE_UP)):
+        for launcher, code in ((TORCHRUN, 1), (RELIGHT, ExitCode.BAD_CONFIG)):
             returncode, said = run(*launcher, str(script), "s3://bucket/run")
             assert returncode == code, said
             assert REFUSED in said, said
