@@ -30,21 +30,18 @@ class RunningLauncher:
         numbers = [int(path.name.removeprefix("attempt-")) for path in self.scratch.glob("attempt-*")]
         return max(numbers, default=0)
 
-    @property
-    def attempt_directory(self) -> Path:
-        return self.scratch / f"attempt-{self.attempt}"
-
-    def beats(self) -> dict[int, Beat]:
-        """The newest beat of every rank of this host, in the newest attempt."""
-        directory = self.attempt_directory
+    def beats(self, attempt: int | None = None) -> dict[int, Beat]:
+        """The newest beat of every rank of this host, in that attempt, or in the newest."""
+        directory = self.scratch / f"attempt-{self.attempt if attempt is None else attempt}"
         ranks = sorted(int(path.name.removeprefix("heartbeat-")) for path in directory.glob("heartbeat-*"))
         return {rank: beat for rank in ranks if (beat := read_beat(directory, rank)) is not None}
 
     def trains(self, *, after_attempt: int = 0) -> bool:
         """Whether every rank has finished a step of its own, in a later attempt than that."""
-        beats = self.beats().values()
+        attempt = self.attempt  # Asked for once: the next one may begin at any moment.
+        beats = self.beats(attempt).values()
         stepped = all(beat.phase is Phase.TRAINING and beat.step > beat.resumed_step for beat in beats)
-        return self.attempt > after_attempt and bool(beats) and stepped
+        return attempt > after_attempt and bool(beats) and stepped
 
     @property
     def committed_step(self) -> int:
