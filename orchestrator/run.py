@@ -14,12 +14,10 @@ from ..configs.protocol import ExitCode
 from ..storage.errors import StorageError
 from . import commandline, preflight
 from .accounting.keeping import Bookkeeper
-from .clouds.watcher import open_watcher
 from .environment import omp_threads
 from .errors import LaunchError
 from .forking.group import Group
 from .journal import Journal
-from .metrics import page, served
 from .notices import Notices
 from .processors import likely_processes
 from .report import say
@@ -55,7 +53,9 @@ def _run(argv: Sequence[str], began_ns: int) -> int:
         group = stack.enter_context(closing(Group(inherited | threads, _note_missing)))
 
         from . import launcher
+        from .clouds.watcher import open_watcher
         from .hosts.rendezvous import for_meeting
+        from .metrics import page, served
 
         spec = launcher.resolve(command, config, inherited)
         notices.listen(spec.stop_signals)

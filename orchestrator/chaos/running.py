@@ -13,16 +13,8 @@ from ..scratch import Announcement, announcements
 
 
 @dataclass(frozen=True, slots=True)
-class RunningLauncher:
+class RunningLauncher(Announcement):
     """One launcher of this user on this host. `url` is its run's storage; None: it runs a script of the user's."""
-
-    pid: int
-    url: str | None
-    scratch: Path
-
-    @classmethod
-    def of(cls, announced: Announcement) -> RunningLauncher:
-        return cls(announced.pid, announced.url, announced.scratch)
 
     @property
     def attempt(self) -> int:
@@ -47,9 +39,6 @@ class RunningLauncher:
     def committed_step(self) -> int:
         return max((beat.committed_step for beat in self.beats().values()), default=-1)
 
-    def lives(self) -> bool:
-        return any(each.pid == self.pid for each in running_launchers())
-
     def persisters(self) -> list[int]:
         """The processes that write this launcher's checkpoints."""
         mark = f"{ENV_RUN_DIR}={self.scratch}/".encode()
@@ -60,7 +49,7 @@ class RunningLauncher:
 
 def running_launchers(url: str | None = None) -> list[RunningLauncher]:
     """All of them, or those of the run at `url`."""
-    found = [RunningLauncher.of(each) for each in announcements()]
+    found = [RunningLauncher(each.pid, each.url, each.scratch) for each in announcements()]
     return found if url is None else [each for each in found if each.url == url]
 
 

@@ -55,8 +55,7 @@ def test_a_killed_run_is_booked_to_within_a_percent_of_the_clock_on_the_wall(fol
         f"from failure to step {facts['restart_median_s']} s; goodput {facts['goodput']}"
     )
     assert (while_it_ran["state"], facts["state"], facts["step"]) == ("running", "finished", 12 * 16)
-    # What the kernel takes to start and to reap the process is seen from outside alone, however long the run is.
-    assert sum(seconds.values()) == pytest.approx(wall_s, rel=0.01, abs=0.75)
+    assert sum(seconds.values()) == pytest.approx(wall_s, rel=0.01)
     assert 0 < redone_from == redone <= 40
     assert facts["failures"] == {"KILLED": 1}
     assert redone * PACE_S < seconds["lost_work"] < seconds["productive"]

@@ -41,7 +41,7 @@ def test_after_a_sigkill_at_any_moment_nothing_of_the_launcher_lives_and_the_nex
             remains.append(launcher.scratch)
             process.send_signal(signal.SIGKILL)
             killed_at = time.monotonic()
-            wait_until(lambda: not orphans(run), deadline_s=60, what="everything but the persisters to be gone")
+            wait_until(lambda: not orphans(run), deadline_s=GONE_S, what="everything but the persisters to be gone")
             gone_s.append(time.monotonic() - killed_at)
         wait_until(lambda: not leftovers(run), deadline_s=60, what="the persisters to have finished")
     with started(run) as process:
