@@ -74,7 +74,7 @@ class Settling:
         if outcome.hang is not None and (failure is None or not failure.told):
             failure = failure_of(outcome.hang)  # All were killed for it: their ends say nothing, but a report does.
         if outcome.stopped_by is not None:
-            return self._settle_stop(outcome.stopped_by, failure)
+            return self._settle_stop(outcome.stopped_by, failure, finished=outcome.finished)
         if outcome.broken is not None and _explains(outcome.broken, failure, outcome):
             return self._regroup(outcome.broken)
         if failure is None:
@@ -109,9 +109,9 @@ class Settling:
         self._say(f"starting again together: {broken}")
         return None
 
-    def _settle_stop(self, number: signal.Signals, failure: Failure | None) -> int:
+    def _settle_stop(self, number: signal.Signals, failure: Failure | None, *, finished: bool) -> int:
         self._journal.record("stopped", attempt=self._attempt, signal=number.name)
-        if failure is None and self._spec.entry.kind == "call":
+        if finished and self._spec.entry.kind == "call":
             return ExitCode.FINISHED  # Our own workers say 0 only when the training is done.
         if failure is not None and failure.kind in (FailureClass.BAD_CONFIG, FailureClass.GAVE_UP):
             return self._settle_failure(failure) or ExitCode.PREEMPTED
@@ -179,6 +179,6 @@ def _explains(broken: Broken, failure: Failure | None, outcome: Outcome) -> bool
     if not broken.gentle:
         return True
     if failure is None:
-        return any(each.killed_by_us for each in outcome.evidence)  # Otherwise they had just finished.
+        return not outcome.finished
     told_or_torn = failure.kind in (FailureClass.PREEMPTED, FailureClass.COMMUNICATION)
     return told_or_torn or failure.signal_name == "SIGTERM"  # A script that knows no notices dies of one.

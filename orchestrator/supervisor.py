@@ -106,6 +106,7 @@ class Supervisor:
         run_dir.mkdir(exist_ok=True)
         self.group.start([self._spawn(place, local_rank, run_dir) for local_rank in range(place.local_world_size)])
         deadline_s = self.spec.preemption_deadline_s
+        self._patience.begin(place.world_size)
         vigil = Vigil(
             self._patience, self.group, run_dir, self._record_of_attempt, self.say,
             kept=self.spec.streams.folder(self._attempt),

@@ -41,6 +41,11 @@ class Outcome:
     overdue: tuple[int, ...] = ()
     hang: Hang | None = None
 
+    @property
+    def finished(self) -> bool:
+        """Every worker has ended by itself, and well. Not so where none was born yet, or one was killed."""
+        return bool(self.evidence) and all(each.returncode == 0 for each in self.evidence)
+
 
 @dataclass(slots=True)
 class Watch:

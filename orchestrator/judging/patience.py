@@ -55,6 +55,14 @@ class Patience:
     _start_s: float = field(init=False, default=math.inf)
     _growth: float = field(init=False, default=1.0)
     _hung_at: int = field(init=False, default=-1)
+    _world_size: int = field(init=False, default=0)
+
+    def begin(self, world_size: int) -> None:
+        """Workers begin. In another world steps take another time: on fewer ranks each does more of a batch."""
+        if world_size != self._world_size:
+            self._world_size = world_size
+            self._silences.clear()
+            self._start_s = math.inf
 
     def restart(self, now_ns: int) -> None:
         """Nothing before this moment counts: other workers began, or we have slept and cannot tell who else did."""

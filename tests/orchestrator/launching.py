@@ -19,6 +19,7 @@ from typing import Final
 from relight.configs.heartbeat import Beat, Phase, read_beat
 from relight.orchestrator.commandline import split
 from relight.orchestrator.forking.group import Group
+from relight.orchestrator.hosts.meeting import Rendezvous
 from relight.orchestrator.hosts.rendezvous import for_meeting
 from relight.orchestrator.journal import Journal
 from relight.orchestrator.launcher import LaunchSpec, resolve
@@ -27,7 +28,6 @@ from relight.orchestrator.supervisor import Supervisor
 from relight.tests.waiting import wait_until
 
 SCRIPTS: Final = Path(__file__).parent / "scripts"
-MAIN: Final = "import sys; from relight.orchestrator.run import run; sys.exit(run(sys.argv[1:]))"
 
 
 def spec_of(*arguments: str | Path) -> LaunchSpec:
@@ -43,10 +43,10 @@ class Launched:
     said: list[str] = field(default_factory=list)
     journal: Path | None = None
 
-    def run(self, *arguments: str | Path, spec: LaunchSpec | None = None) -> int:
+    def run(self, *arguments: str | Path, spec: LaunchSpec | None = None, rendezvous: Rendezvous | None = None) -> int:
         """Blocks like the real one; what is to happen meanwhile is `meanwhile`'s."""
         spec = spec or spec_of(*arguments)
-        rendezvous = for_meeting(spec.meeting, "incarnation", spec.processes, spec.address, spec.port)
+        rendezvous = rendezvous or for_meeting(spec.meeting, "incarnation", spec.processes, spec.address, spec.port)
         journal = Journal("incarnation", local=self.journal)
         notices = Notices()
         notices.listen(spec.stop_signals)
@@ -93,7 +93,7 @@ def meanwhile(act: Callable[[], None]) -> Iterator[None]:
 def launch(*arguments: str | Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`relight run` as a process of its own; killed with all that it started if the test leaves it running."""
     process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, *map(str, arguments)],
+        [sys.executable, "-m", "relight", "run", *map(str, arguments)],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -246,3 +246,15 @@ def test_it_is_known_when_a_look_is_worth_while() -> None:
     world.steps([0.1] * 10)
     assert world.patience.due_in_s(RANKS, world.beats, int((world.now_s + 4.0) * S)) == pytest.approx(0.9)
     assert world.patience.due_in_s(RANKS, world.beats, int((world.now_s + 6.0) * S)) == float("inf")
+
+
+def test_what_steps_took_on_more_ranks_says_nothing_about_fewer() -> None:
+    """Each does more of a batch then: a step of four times the length is no hang."""
+    world = World(floor_s=1.0)
+    world.patience.begin(8)
+    world.steps([1.0] * 20)
+    assert world.is_overdue(4.0)
+    world.patience.begin(8)
+    assert world.is_overdue(4.0)
+    world.patience.begin(2)
+    assert not world.is_overdue(4.0)
