@@ -190,6 +190,22 @@ def test_with_needs_a_command(checkout: Checkout) -> None:
     )
 
 
+def test_the_oldest_torch_gets_an_environment_of_its_own(checkout: Checkout) -> None:
+    (checkout.root / "tests").mkdir()
+    shutil.copy(ROOT / "tests" / "oldest", checkout.root / "tests")
+    pytest_ = Path(checkout.environment["PATH"]) / "pytest"
+    pytest_.write_text('#!/usr/bin/env bash\necho "$VIRTUAL_ENV: $*"\n')
+    pytest_.chmod(0o755)
+    command: list[str | Path] = [checkout.root / "tests" / "oldest", "tests/storage"]
+    done = subprocess.run(command, env=checkout.environment, capture_output=True, text=True, check=False)
+    oldest = checkout.root / ".cache" / "torch-2.10"
+    assert done.stdout == f"{oldest}: tests/storage\n", done.stderr
+    wanted = Path(f"{oldest}.txt").read_text().splitlines()
+    assert wanted[0] == "torch==2.10.*"
+    assert [line for line in wanted[1:] if line.startswith(("torch", "triton", "nvidia", "cuda"))] == []
+    assert len(wanted) > 50, "the rest is as it is tested"
+
+
 def test_two_starts_at_once_install_once(checkout: Checkout) -> None:
     command = [checkout.root / "launch.sh"]
     starts = [subprocess.Popen(command, env=checkout.environment, stdout=subprocess.DEVNULL) for _ in range(4)]

@@ -222,6 +222,9 @@ def _main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--times", type=int, default=2)
+    parser.add_argument(
+        "--first", type=int, default=0, help="the number of the first time: in every other one it idles"
+    )
     asked = parser.parse_args()
     logging.disable(logging.WARNING)  # That it may not tidy any more is what a zombie should say.
     prepared, root = asked.folder / "prepared", asked.folder / "run"
@@ -230,7 +233,7 @@ def _main() -> None:
     for step in BEFORE:
         save(backend, attempt_id(step))
     figures, chance = Figures(), random.Random(asked.seed)
-    for time in range(asked.times):
+    for time in range(asked.first, asked.first + asked.times):
         stop_at, stopped = 1, True
         while stopped:
             shutil.copytree(prepared, root)

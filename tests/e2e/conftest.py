@@ -12,8 +12,8 @@ from relight.tests.e2e.running import Run
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The run that every disturbed one must equal."""
-    run = Run(tmp_path_factory.mktemp("undisturbed"))
+    """The run that every disturbed one must equal. It keeps steps 30, 40, 50, 60 and 64."""
+    run = Run(tmp_path_factory.mktemp("undisturbed"), "checkpoint.keep_last=5")
     assert run.finish() == 0, run.text
     return run
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from relight.orchestrator.commands import inspection
 from relight.tests.processes import alive
 from relight.tests.waiting import wait_until
 
@@ -103,6 +104,10 @@ class Run:
         """Loss by step. A step that was done again after a restart must have had the same loss, bit for bit."""
         return _one_value_per_step((line["step"], line["loss"]) for line in self._lines(f"trace-{rank}.jsonl"))
 
+    def trace(self, rank: int) -> dict[int, dict[str, Any]]:
+        """The whole lines, by step; that of a step which was done again is the same."""
+        return _one_value_per_step((line["step"], line) for line in self._lines(f"trace-{rank}.jsonl"))
+
     def samples(self) -> dict[int, list[int]]:
         """The samples of all ranks by step, checked to be the same each time a step was done."""
         by_step: dict[int, list[int]] = defaultdict(list)
@@ -118,14 +123,12 @@ class Run:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     def digest(self) -> str:
-        shown = self.relight("show", "--digest")
-        assert shown.returncode == 0, shown.stderr
-        return shown.stdout.strip()
+        """As `relight show --digest` says it, without a process that starts."""
+        return inspection.digest_checkpoint(self.address, lambda passed_over: None)
 
     def committed(self) -> list[dict[str, Any]]:
         """Newest first."""
-        listing = json.loads(self.relight("ls", "--json").stdout)
-        return [entry for entry in listing if entry["standing"] == "committed"]
+        return [entry for entry in inspection.list_checkpoints(self.address) if entry["standing"] == "committed"]
 
     def _lines(self, name: str) -> list[Any]:
         path = self.folder / name

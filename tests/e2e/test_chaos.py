@@ -76,7 +76,7 @@ def operated(run: Run) -> Iterator[Operator]:
 @pytest.mark.parametrize(
     "times",
     [
-        pytest.param(8, id="8 faults"),
+        pytest.param(len(ALL), id="each fault"),
         pytest.param(200, id="200 faults", marks=[pytest.mark.soak, pytest.mark.timeout(7200)]),
     ],
 )

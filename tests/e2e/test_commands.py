@@ -23,7 +23,7 @@ def test_ls_shows_step_epoch_loss_age_size_ranks_and_standing_newest_first(undis
     listed = relight("ls", undisturbed.url)
     header, *rows = [line.split() for line in listed.stdout.splitlines()]
     assert header == ["step", "epoch", "loss", "age", "size", "ranks", "valid?"]
-    assert [row[0] for row in rows] == ["64", "60", "50"]
+    assert [row[0] for row in rows] == ["64", "60", "50", "40", "30"]
     assert all(row[-2:] == ["2", "committed"] for row in rows)
 
 
@@ -80,7 +80,7 @@ def test_the_digest_is_printed_alone(undisturbed: Run) -> None:
 def test_verify_proves_every_checkpoint_or_the_one_asked_for(undisturbed: Run) -> None:
     verified = relight("verify", undisturbed.url)
     assert verified.returncode == 0
-    assert verified.stdout.splitlines() == [f"step {step}: every byte is proven" for step in (64, 60, 50)]
+    assert verified.stdout.splitlines() == [f"step {step}: every byte is proven" for step in (64, 60, 50, 40, 30)]
     one = json.loads(relight("verify", f"{undisturbed.url}@50", "--json").stdout)
     assert [(result["step"], result["valid"], result["damage"]) for result in one] == [(50, True, [])]
 
@@ -97,7 +97,7 @@ def test_a_step_that_is_not_there_is_answered_with_those_that_are(undisturbed: R
     answer = relight("show", f"{undisturbed.url}@55")
     assert answer.returncode == 1
     assert "there is no committed checkpoint of step 55" in answer.stderr
-    assert "(there are: 50, 60, 64)" in answer.stderr
+    assert "(there are: 30, 40, 50, 60, 64)" in answer.stderr
 
 
 def test_help_names_every_command() -> None:

@@ -51,16 +51,15 @@ def test_without_copies_a_killed_worker_goes_on_from_storage(undisturbed: Run, f
 @pytest.mark.parametrize(
     "choices",
     [
-        ("checkpoint.overlap=true", "checkpoint.every=3"),
-        ("checkpoint.overlap=true", "checkpoint.every=1", "checkpoint.when_busy=queue", "checkpoint.memory_every=1"),
-        ("checkpoint.when_busy=wait", "checkpoint.every=2", "checkpoint.arenas=1"),
-        ("checkpoint.when_busy=skip", "checkpoint.every=1", "checkpoint.arenas=3"),
-        ("checkpoint.every=auto",),
+        "overlap=true every=1 when_busy=queue memory_every=1",
+        "when_busy=wait every=2 arenas=1",
+        "every=auto",
+        pytest.param("overlap=true every=3", marks=pytest.mark.soak),
+        pytest.param("when_busy=skip every=1 arenas=3", marks=pytest.mark.soak),
     ],
-    ids=" ".join,
 )
-def test_however_it_is_saved_the_run_ends_the_same(undisturbed: Run, folder: Path, choices: tuple[str, ...]) -> None:
-    run = Run(folder, *choices, f"task_args.kill={[[1, 40]]}")
+def test_however_it_is_saved_the_run_ends_the_same(undisturbed: Run, folder: Path, choices: str) -> None:
+    run = Run(folder, *(f"checkpoint.{choice}" for choice in choices.split()), f"task_args.kill={[[1, 40]]}")
     assert run.finish() == 0, run.text
     assert len(_resumed_at(run)) == 1
     assert_the_same(run, undisturbed)

@@ -24,7 +24,7 @@ MOMENTS: Final = ("the launcher is there", "a worker is born", "a step is done",
 @pytest.mark.parametrize(
     "times",
     [
-        pytest.param(3, id="3 times"),
+        pytest.param(2, id="2 times"),
         pytest.param(20, id="20 times", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
     ],
 )

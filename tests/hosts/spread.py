@@ -50,7 +50,7 @@ class Spread(Run):
     def hurry(self) -> None:
         (self.folder / HURRY).touch()
 
-    def await_here(self, condition: Callable[[], object], what: str, deadline_s: float = 90) -> float:
+    def await_here(self, condition: Callable[[], object], what: str, deadline_s: float = 180) -> float:
         """Seconds until it is so."""
         began = time.monotonic()
         try:
@@ -59,7 +59,7 @@ class Spread(Run):
             raise AssertionError(f"{error}\n{self.text}") from None
         return time.monotonic() - began
 
-    def await_line(self, host: Host, pattern: str, deadline_s: float = 90) -> float:
+    def await_line(self, host: Host, pattern: str, deadline_s: float = 180) -> float:
         return self.await_here(
             lambda: re.search(pattern, self.said_on(host)), f"{pattern!r} on {host.name}", deadline_s
         )

@@ -41,7 +41,7 @@ RUNS_AT_ONCE: Final = 4
 @pytest.mark.parametrize(
     "saves",
     [
-        pytest.param(40, id="40 saves"),
+        pytest.param(24, id="24 saves"),
         pytest.param(300, id="300 saves", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
     ],
 )

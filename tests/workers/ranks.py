@@ -1,8 +1,8 @@
 """Real ranks for tests: a process each, joined by gloo, as torchrun would start them.
 
 `answers = play("relight.tests.workers.scenes:scene", world_size, directory)`: each rank joins, calls the scene with
-its World and leaves its answer, which has to be JSON. The ranks are forked from a process that has imported torch,
-for importing it takes longer than all the scenes.
+its World and leaves its answer, which has to be JSON. The ranks are forked from a process that has imported torch
+(`forge`), for importing it takes longer than all the scenes.
 """
 
 from __future__ import annotations
@@ -13,28 +13,20 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
 
-_DEADLINE_S = 120
+from relight.tests.workers import forge
 
 
 def play(scene: str, world_size: int, directory: Path) -> list[Any]:
     """Every rank's answer, in order of rank. AssertionError with the output when a rank fails."""
     launcher = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(world_size)}
-    machine = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", "from relight.tests.workers.ranks import main; main()", scene, str(directory)],
-        env={**os.environ, **launcher, **machine},
-        capture_output=True,
-        text=True,
-        timeout=_DEADLINE_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"{scene}:\n{done.stdout}{done.stderr}"
+    with tempfile.NamedTemporaryFile() as output:
+        failed = forge.run("relight.tests.workers.ranks:main", [scene, str(directory)], launcher, Path(output.name))
+        assert not failed, f"{scene}:\n{output.read().decode(errors='replace')}"
     return [json.loads(_answer(directory, rank).read_text()) for rank in range(world_size)]
 
 
@@ -49,21 +41,20 @@ def _answer(directory: Path, rank: int) -> Path:
     return directory / f"answer-{rank}.json"
 
 
-def main() -> None:
+def main(name: str, directory: str) -> None:
     """All ranks; the first failure ends the others, which would wait for it."""
-    import torch._dynamo  # noqa: F401 -- DDP imports it when it is first built
-
-    name, directory = sys.argv[1:]
     module, _, function = name.partition(":")
     scene = getattr(importlib.import_module(module), function)
     ranks = [_fork(scene, rank, Path(directory)) for rank in range(int(os.environ["WORLD_SIZE"]))]
-    while ranks:
-        pid, status = os.wait()
-        ranks.remove(pid)
-        if status:
-            for other in ranks:
-                os.kill(other, signal.SIGKILL)
-            sys.exit(1)
+    try:
+        while ranks:
+            pid, status = os.wait()
+            ranks.remove(pid)
+            if status:
+                raise ChildProcessError(f"a rank has ended with {os.waitstatus_to_exitcode(status)}")
+    finally:
+        for other in ranks:
+            os.kill(other, signal.SIGKILL)
 
 
 def _fork(scene: Any, rank: int, directory: Path) -> int:
