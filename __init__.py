@@ -10,24 +10,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .workers.accumulation import Step, steps
     from .workers.checkpoint.checkpointer import Checkpointer
     from .workers.checkpoint.progress import Progress
     from .workers.checkpoint.settings import CheckpointSettings
+    from .workers.checkpoint.warmstart.loading import init_from
+    from .workers.checkpoint.warmstart.settings import InitFrom
+    from .workers.order import BucketedOrder, Order, SequentialOrder, ShuffledOrder, WeightedOrder
     from .workers.replay import Replayable
     from .workers.sampler import GlobalBatchSampler
     from .workers.task import Task
 
 __version__ = "0.1.0"
 
-__all__ = ["CheckpointSettings", "Checkpointer", "GlobalBatchSampler", "Progress", "Replayable", "Task", "__version__"]
+__all__ = [
+    "BucketedOrder",
+    "CheckpointSettings",
+    "Checkpointer",
+    "GlobalBatchSampler",
+    "InitFrom",
+    "Order",
+    "Progress",
+    "Replayable",
+    "SequentialOrder",
+    "ShuffledOrder",
+    "Step",
+    "Task",
+    "WeightedOrder",
+    "__version__",
+    "init_from",
+    "steps",
+]
 
 _HOMES = {
+    "BucketedOrder": "workers.order",
     "Checkpointer": "workers.checkpoint.checkpointer",
     "CheckpointSettings": "workers.checkpoint.settings",
     "GlobalBatchSampler": "workers.sampler",
+    "InitFrom": "workers.checkpoint.warmstart.settings",
+    "Order": "workers.order",
     "Progress": "workers.checkpoint.progress",
     "Replayable": "workers.replay",
+    "SequentialOrder": "workers.order",
+    "ShuffledOrder": "workers.order",
+    "Step": "workers.accumulation",
     "Task": "workers.task",
+    "WeightedOrder": "workers.order",
+    "init_from": "workers.checkpoint.warmstart.loading",
+    "steps": "workers.accumulation",
 }
 
 

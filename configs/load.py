@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from . import errors
 from .document import Document
 from .explain import explain
+from .initial import is_weights_name
 from .schema import Config
 
 if TYPE_CHECKING:
@@ -67,10 +68,12 @@ def _preset(source: str) -> Path | None:
 def _with_absolute_paths(config: Config) -> Config:
     """Workers may run in another directory, and a run's storage must not depend on where it is resumed from."""
     storage = config.storage.model_copy(update={"url": _absolute(config.storage.url)})
-    log, metrics = config.log, config.metrics
+    log, metrics, initial = config.log, config.metrics, config.init_from
     log = log.model_copy(update={"trace": log.trace and _absolute(log.trace)})
     metrics = metrics.model_copy(update={"tensorboard": metrics.tensorboard and _absolute(metrics.tensorboard)})
-    return config.model_copy(update={"storage": storage, "log": log, "metrics": metrics})
+    if initial.source is not None and not is_weights_name(initial.source):
+        initial = initial.model_copy(update={"source": _absolute(initial.source)})
+    return config.model_copy(update={"storage": storage, "log": log, "metrics": metrics, "init_from": initial})
 
 
 def _absolute(location: str) -> str:

@@ -42,9 +42,11 @@ class Arrangement:
 def arrange(pieces: Iterable[Piece]) -> Arrangement:
     """Lay the pieces out one after the other, widest elements first, so that each is aligned to its own dtype.
 
+    Of these the small ones come first: most of what several ranks need (step counts, biases) is then in few blocks.
+
     Raises ValueError when a piece comes twice.
     """
-    ordered = sorted(pieces, key=lambda piece: (-ITEM_BYTES[piece.dtype], piece.name, piece.offset))
+    ordered = sorted(pieces, key=lambda piece: (-ITEM_BYTES[piece.dtype], piece.size, piece.name, piece.offset))
     _refuse_twins(ordered)
     header: dict[str, Any] = {METADATA: None}
     starts = []

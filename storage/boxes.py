@@ -4,9 +4,66 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, Self, TypeVar
 
 from .shards import ITEM_BYTES, Piece
+
+T = TypeVar("T")
+
+Span = tuple[int, int]
+"""Bytes [start, end)."""
+
+
+class Box(NamedTuple):
+    """A part of a tensor: where it starts and how long it is, in elements per dimension."""
+
+    offset: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def whole(cls, shape: tuple[int, ...]) -> Self:
+        return cls((0,) * len(shape), shape)
+
+    @classmethod
+    def of(cls, piece: Piece) -> Self:
+        return cls(piece.offset, piece.shape)
+
+    @property
+    def is_empty(self) -> bool:
+        return 0 in self.shape
+
+    def within(self, outer: Box) -> Box:
+        """The same box, seen from where `outer` starts."""
+        return Box(tuple(here - there for here, there in zip(self.offset, outer.offset, strict=True)), self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """What indexes it in its tensor."""
+        return tuple(slice(start, start + length) for start, length in zip(self.offset, self.shape, strict=True))
+
+
+def common(one: Box, other: Box) -> Box | None:
+    """What two boxes of one tensor share; None when that is nothing."""
+    sides = list(zip(one.offset, one.shape, other.offset, other.shape, strict=True))
+    offset = tuple(max(a, b) for a, _, b, _ in sides)
+    shape = tuple(min(a + m, b + n) - start for (a, m, b, n), start in zip(sides, offset, strict=True))
+    return Box(offset, shape) if all(length > 0 for length in shape) else None
+
+
+def spans(piece: Piece, box: Box, gap: int) -> list[Span]:
+    """Which of the piece's own bytes hold `box` (of the global tensor, inside the piece).
+
+    What lies less than `gap` bytes apart is one span: nobody reads around so little.
+    """
+    inner = box.within(Box.of(piece))
+    found: list[Span] = []
+    for _, start, length in byte_runs(Piece(piece.name, piece.dtype, inner.shape, piece.shape, inner.offset)):
+        if found and start - found[-1][1] < gap:
+            found[-1] = (found[-1][0], start + length)
+        else:
+            found.append((start, start + length))
+    return found
 
 
 def byte_runs(piece: Piece) -> Iterator[tuple[int, int, int]]:
@@ -33,6 +90,19 @@ def byte_runs(piece: Piece) -> Iterator[tuple[int, int, int]]:
             rest, index = divmod(rest, outer[dim])
             position += index * strides[dim]
         yield number * run, position, run
+
+
+def distinct(parts: Iterable[T], piece_of: Callable[[T], Piece]) -> list[T]:
+    """Of parts that are copies of the same piece, the first.
+
+    Ranks that hold the same shard of a tensor without knowing of each other (data parallel beside tensor parallel, on
+    what is not cut by the latter) each write theirs.
+    """
+    first: dict[tuple[str, Box], T] = {}
+    for part in parts:
+        piece = piece_of(part)
+        first.setdefault((piece.name, Box.of(piece)), part)
+    return list(first.values())
 
 
 def tile(pieces: Sequence[Piece]) -> bool:

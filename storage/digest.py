@@ -10,12 +10,12 @@ from typing import Any
 import xxhash
 
 from .backends.base import Backend
-from .boxes import byte_runs, tile
+from .boxes import byte_runs, distinct, tile
 from .errors import Damaged
 from .manifest import Manifest
 from .reading import ShardReader
 from .sealed import canonical
-from .shards import ITEM_BYTES, Placed
+from .shards import ITEM_BYTES, Piece, Placed
 
 RANK_PREFIX = "rank-"
 """Names of tensors and state that belong to one rank (its RNG) and not to the global state start with this."""
@@ -42,7 +42,7 @@ def digest(backend: Backend, manifest: Manifest) -> str:
     hasher.update(canonical(state).encode())
     for name in sorted(parts):
         piece = parts[name][0][1].piece
-        content = xxhash.xxh3_128_hexdigest(_assemble(parts[name]))
+        content = xxhash.xxh3_128_hexdigest(_assemble(distinct(parts[name], _piece_of)))
         hasher.update(canonical([name, piece.dtype, piece.global_shape, content]).encode())
     return hasher.hexdigest()
 
@@ -50,6 +50,10 @@ def digest(backend: Backend, manifest: Manifest) -> str:
 def global_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a shard's JSON state that is the whole run's."""
     return {key: value for key, value in state.items() if not key.startswith(RANK_PREFIX)}
+
+
+def _piece_of(part: tuple[ShardReader, Placed]) -> Piece:
+    return part[1].piece
 
 
 def _merge(state: dict[str, Any], more: Mapping[str, Any], key: str) -> None:

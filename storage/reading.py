@@ -57,13 +57,20 @@ class ShardReader:
         """Read one block into `buffer` (exactly its length) and prove it; what fails is read again before it counts."""
         self._read_run(range(block, block + 1), buffer)
 
-    def read_into(self, buffer: memoryview, *, threads: int = 1) -> None:
-        """Read and prove the whole shard into `buffer` (`size` bytes), straight from the backend, by several threads.
+    @property
+    def block_bytes(self) -> int:
+        """Length of every block but the last."""
+        return self._block_bytes
 
-        Past the page cache where `buffer` starts on a page. It holds nothing of use when this raises.
+    def read_into(self, buffer: memoryview, *, threads: int = 1, blocks: range | None = None) -> None:
+        """Read and prove these blocks (all, unless said) into `buffer`, which is as long as the shard, at their places.
+
+        Straight from the backend, by several threads; past the page cache where `buffer` starts on a page. What it
+        was to fill holds nothing of use when this raises.
         """
         together = max(1, _RUN_BYTES // self._block_bytes)
-        runs = [self.blocks()[first : first + together] for first in self.blocks()[::together]]
+        chosen = self.blocks() if blocks is None else blocks
+        runs = [chosen[first : first + together] for first in range(0, len(chosen), together)]
         over = threading.Event()
 
         def read(run: range) -> None:

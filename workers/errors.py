@@ -28,6 +28,12 @@ class BadBatchSize(WorkerError):
     exit_code = ExitCode.BAD_CONFIG
 
 
+class BadOrder(WorkerError):
+    """The order of the samples does not fit the data."""
+
+    exit_code = ExitCode.BAD_CONFIG
+
+
 class BadWorld(WorkerError):
     """The environment that a launcher gives a rank is incomplete, or asks for a device that the host lacks."""
 
@@ -42,6 +48,12 @@ class NotCaptured(WorkerError):
 
 class StateMismatch(WorkerError):
     """The checkpoint's state does not fit the live model or optimizer. Nothing was applied."""
+
+    exit_code = ExitCode.BAD_CONFIG
+
+
+class BadWeights(WorkerError):
+    """The weights that a run is to begin with cannot be found or read, or `init_from` chooses none of them."""
 
     exit_code = ExitCode.BAD_CONFIG
 

@@ -11,19 +11,23 @@ from torch.utils.data import DataLoader
 from ..configs.protocol import ExitCode
 from ..configs.schema import Config
 from ..storage.retention import Best
+from .accumulation import Step, steps
 from .checkpoint.checkpointer import Checkpointer
 from .checkpoint.progress import Progress
 from .checkpoint.settings import CheckpointSettings
+from .checkpoint.warmstart.settings import InitFrom
 from .display import Display, Moment, Plan, open_display
-from .evaluate import evaluate
-from .parallel import World, make_deterministic, seed_everything, to_device, wrap
+from .evaluate import conclude, evaluate
+from .parallel import World, make_deterministic, seed_everything, to_device, unwrap
 from .pulse import Pulse
-from .replay import open_loader
+from .replay import length_of, open_loader
 from .sampler import GlobalBatchSampler
 from .scalars import open_scalars
 from .signals import StopFlag
 from .task import load_task
 from .trace import open_trace
+from .wrapping.build import build
+from .wrapping.streams import share_streams
 
 
 class Trainer:
@@ -39,18 +43,19 @@ class Trainer:
         self._task = load_task(config.task, config.train, config.task_args)
         self._sampler, self._loader = self._open_data()
         self._total_steps = self._count_steps()
-        model = self._task.model()
-        self._model = wrap(model, world)
-        self._optimizer = self._task.optimizer(model)
+        self._model = build(self._task, world, config.parallel, config.train.precision)
+        # Not before: where the model is sharded, its parameters are new ones now.
+        self._optimizer = self._task.optimizer(unwrap(self._model))
         self._scheduler = self._task.scheduler(self._optimizer, self._total_steps)
         self._validation = self._task.val_data()
-        seed_everything(config.train.seed, world.rank)
+        seed_everything(config.train.seed, world.data_rank)
         self._checkpointer = self._open_checkpointer(stop, pulse)
         self._trace = open_trace(config.log.trace, world.rank, config.log.every)
 
     def run(self) -> ExitCode:
         """Train to the end, or until told to stop."""
         progress = self._checkpointer.restore()
+        share_streams(self._world)
         metrics, log = self._config.metrics, self._config.log
         self._scalars = open_scalars(
             metrics.tensorboard, rank=self._world.rank, every=log.every, first_step=progress.step
@@ -68,22 +73,21 @@ class Trainer:
         if not finished:
             return ExitCode(self._checkpointer.exit_code)
         self._checkpointer.finish()
-        self._report(progress)
+        self._report(progress, conclude(self._task, self._model))
         return ExitCode.FINISHED
 
     def _train(self, progress: Progress, display: Display) -> bool:
         """False when told to stop."""
         self._model.train()
         for _ in progress.epochs(self._config.train.epochs):
-            for batch in self._loader:
+            for step in steps(self._loader, self._model):
                 if progress.step >= self._total_steps:
                     break
-                samples = self._sampler.span(progress.samples)
-                loss = self._step(batch, self._sampler.weight(progress.samples))
+                loss = self._step(step)
                 stopped = self._checkpointer.step(loss=loss)
                 self._trace.step(progress, loss)
                 self._scalars.step(progress.step, loss)
-                display.step(Moment(progress.epoch, progress.step, loss, samples))
+                display.step(Moment(progress.epoch, progress.step, loss, step.samples))
                 if stopped:
                     return False
             self._evaluate(progress, display)
@@ -96,41 +100,43 @@ class Trainer:
         unfinished = self._sampler.span(progress.samples) > 0 or progress.epoch + 1 < self._config.train.epochs
         return progress.step >= self._total_steps and unfinished
 
-    def _step(self, batch: Any, weight: float) -> torch.Tensor:
+    def _step(self, step: Step) -> torch.Tensor:
         """One optimizer step; returns this rank's loss, weighted so that the mean over the ranks is the batch's."""
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._task.loss(self._model, to_device(batch, self._world.device)) * weight
-        loss.backward()
+        for batch in step:
+            step.weighted(self._task.loss(self._model, to_device(batch, self._world.device))).backward()
         self._optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()
-        return loss.detach()
+        return step.loss
 
     def _evaluate(self, progress: Progress, display: Display) -> None:
         if self._validation is None:
             return
         self._checkpointer.evaluating()
-        batch_size = max(1, self._config.train.batch_size // self._world.world_size)
+        train = self._config.train
+        share = max(1, train.batch_size // self._world.data_world_size)
         progress.metrics = evaluate(
             self._task,
             self._model,
             self._validation,
             self._world,
-            batch_size=batch_size,
+            batch_size=min(share, train.max_per_rank or share),
             num_workers=self._config.data.num_workers,
         )
         self._scalars.metrics(progress.step, progress.metrics)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in progress.metrics.items())
         display.say(f"epoch {progress.epoch + 1}/{self._config.train.epochs} validated: {shown}")
 
-    def _report(self, progress: Progress) -> None:
-        """What a person wants to know at the end."""
+    def _report(self, progress: Progress, conclusion: str | None) -> None:
+        """What a person wants to know at the end. `conclusion` is the task's own."""
         if self._world.rank != 0:
             return
         url = self._checkpointer.url
+        said = f"{conclusion}\n\n" if conclusion else ""
         metrics = "".join(f"\n  {name:<12} {value:.4f}" for name, value in progress.metrics.items())
         sys.stdout.write(
-            f"\nfinished: {self._config.name}, {progress.step} steps{metrics}\n"
+            f"\n{said}finished: {self._config.name}, {progress.step} steps{metrics}\n"
             f"  checkpoints  {url}\n\n"
             f"next:\n"
             f"  relight ls {url}        what was saved\n"
@@ -141,19 +147,21 @@ class Trainer:
     def _open_data(self) -> tuple[GlobalBatchSampler, DataLoader[Any]]:
         config, data = self._config, self._task.train_data()
         sampler = GlobalBatchSampler(
-            len(data),  # type: ignore[arg-type]  # every map-style dataset has a length
+            length_of(data),
             batch_size=config.train.batch_size,
-            rank=self._world.rank,
-            world_size=self._world.world_size,
+            rank=self._world.data_rank,
+            world_size=self._world.data_world_size,
             seed=config.train.seed,
             drop_last=config.data.drop_last,
+            order=self._task.order(data),
+            max_per_rank=config.train.max_per_rank,
         )
         on_gpu = self._world.device.type == "cuda"
         return sampler, open_loader(data, sampler, num_workers=config.data.num_workers, pin_memory=on_gpu)
 
     def _count_steps(self) -> int:
-        steps = len(self._sampler) * self._config.train.epochs
-        return min(steps, self._config.train.steps or steps)
+        total = self._sampler.steps_left * self._config.train.epochs
+        return min(total, self._config.train.steps or total)
 
     def _open_checkpointer(self, stop: StopFlag, pulse: Pulse) -> Checkpointer:
         config, best = self._config, self._config.checkpoint.keep_best
@@ -163,6 +171,7 @@ class Trainer:
             optimizer=self._optimizer,
             scheduler=self._scheduler,
             loader=self._loader,
+            init_from=InitFrom(**config.init_from.model_dump()) if config.init_from.source is not None else None,
             settings=CheckpointSettings(
                 every=config.checkpoint.every,
                 memory_every=config.checkpoint.memory_every,

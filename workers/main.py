@@ -13,6 +13,7 @@ from .origin import origin
 from .parallel import join, leave
 from .pulse import Pulse
 from .signals import StopFlag
+from .wrapping.build import settle
 
 
 def main() -> int:
@@ -21,7 +22,8 @@ def main() -> int:
         try:
             config = _config()
             pulse = Pulse(origin(), config.hang)  # Before the other ranks are met: they may never come.
-            code = Trainer(config, join(), stop, pulse).run()
+            world = settle(join(), config.parallel, origin().local_world_size)
+            code = Trainer(config, world, stop, pulse).run()
         except WorkerError as error:
             # An answer to the user: the launcher prints it once, for all ranks, without a traceback.
             report = FailureReport.of(error, with_traceback=False)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from .errors import BadWorld
@@ -32,6 +33,25 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     control: dist.ProcessGroup | None = field(default=None, compare=False, repr=False)
     """A gloo group for votes alone: CPU tensors of a few bytes that never queue behind gradients."""
+    shard: int = 1
+    """Ranks over which FSDP shards one copy of the model."""
+    tensor: int = 1
+    """Ranks that compute each layer together: neighbours, a tensor-parallel group."""
+
+    @property
+    def data_rank(self) -> int:
+        """Which share of the samples is this rank's, and which random numbers: alike in a tensor-parallel group."""
+        return self.rank // self.tensor
+
+    @property
+    def data_world_size(self) -> int:
+        """Into how many shares the samples are divided."""
+        return self.world_size // self.tensor
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the model."""
+        return self.world_size // (self.shard * self.tensor)
 
 
 def join(environ: Mapping[str, str] = os.environ, *, timeout_s: float = 1800, control_timeout_s: float = 600) -> World:
@@ -145,6 +165,8 @@ def sync_buffers(model: nn.Module) -> None:
         return
     alike: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
     for buffer in model.buffers():
+        if isinstance(buffer, DTensor):  # Tensor parallelism has cut it, or made it alike.
+            continue
         alike.setdefault((buffer.device, buffer.dtype), []).append(buffer)
     for buffers in alike.values():
         flat = torch.cat([buffer.reshape(-1) for buffer in buffers])

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from .errors import BadTask
 from .sampler import GlobalBatchSampler, SampleIndex
 from .signals import outlive_notice
 
@@ -47,13 +48,18 @@ class Replayable(Dataset[Sample]):
             return [self._make(index) for index in indices]
 
     def _make(self, index: int) -> Sample:
-        seed_generators(self.seed, index.epoch if isinstance(index, SampleIndex) else 0, int(index))
+        epoch, draw = (index.epoch, index.draw) if isinstance(index, SampleIndex) else (0, 0)
+        seed_generators(self.seed, epoch, int(index), draw)
         return self.dataset[index]
 
 
-def seed_generators(seed: int, epoch: int, index: int) -> None:
-    """Seed the three CPU generators from a hash, so that neighbouring samples get unrelated streams."""
-    digest = hashlib.blake2b(struct.pack("<QQQ", seed, epoch, index), digest_size=8).digest()
+def seed_generators(seed: int, epoch: int, index: int, draw: int = 0) -> None:
+    """Seed the three CPU generators from a hash, so that neighbouring samples get unrelated streams.
+
+    `draw`: how often the sample came before in the epoch. Each time it is to look different.
+    """
+    words = (seed, epoch, index, draw) if draw else (seed, epoch, index)
+    digest = hashlib.blake2b(struct.pack(f"<{len(words)}Q", *words), digest_size=8).digest()
     word = int.from_bytes(digest, "little")
     random.seed(word)
     np.random.seed(word & 0xFFFFFFFF)  # noqa: NPY002 -- the global generator is the one that transforms draw from
@@ -72,6 +78,17 @@ def generators_kept() -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002 -- the global generator, see above
         torch.default_generator.set_state(torch_cpu)
+
+
+def length_of(dataset: Dataset[Any]) -> int:
+    """How many samples there are to index. Raises BadTask for data that can only be iterated."""
+    if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise BadTask(
+            f"train_data() is a {type(dataset).__name__}, which lacks a length or indices: its position is known to "
+            "its loader alone. Return a map-style dataset, or write a script that gives relight.Checkpointer a loader "
+            "with state_dict() and load_state_dict() (docs/data.md)"
+        )
+    return len(dataset)
 
 
 def open_loader(

@@ -7,81 +7,47 @@ any number of ranks and loader workers, goes on with exactly the samples that ar
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from torch.utils.data import Sampler
 
-from .errors import BadBatchSize
-
-
-def cut(remaining: int, batch_size: int, *, drop_last: bool = False) -> int:
-    """Size of the next global batch when `remaining` samples of the epoch are left; 0: the epoch is over.
-
-    A last batch of less than half the batch size would starve ranks (BatchNorm cannot train on one sample), so the
-    last two batches then share evenly what is left. Hence no batch is larger than `batch_size`, none (in an epoch of
-    at least half a batch) is smaller than half of it, and their number is `ceil(remaining / batch_size)`: nothing here
-    depends on the world size, or a schedule over the steps would change with it.
-    """
-    if drop_last:
-        return batch_size if remaining >= batch_size else 0
-    rest = remaining - batch_size
-    if 0 < 2 * rest < batch_size:
-        return (remaining + 1) // 2
-    return min(remaining, batch_size)
-
-
-def smallest_batch(length: int, batch_size: int, *, drop_last: bool = False) -> int:
-    """Size of the smallest global batch of an epoch of `length` samples, cut from its start."""
-    if drop_last or length % batch_size == 0:
-        return batch_size
-    tail = length % batch_size if length < batch_size else batch_size + length % batch_size
-    first = cut(tail, batch_size)
-    return min(first, tail - first) or first
-
-
-def share(size: int, rank: int, world_size: int) -> slice:
-    """The part of a global batch of `size` samples that is `rank`'s: contiguous, earlier ranks get one more."""
-    each, extra = divmod(size, world_size)
-    start = rank * each + min(rank, extra)
-    return slice(start, start + each + (rank < extra))
-
-
-def epoch_order(length: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """The permutation of an epoch.
-
-    Sorted raw Philox words, because their values are fixed by the algorithm for good, where `permutation` and
-    `randperm` may change between releases and would then reorder an epoch in the middle.
-    """
-    words = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(length)
-    return np.argsort(words, kind="stable")
+from .cutting import count, cut, micro_batches, pieces, smallest_batch
+from .errors import BadBatchSize, BadOrder
+from .order import SHUFFLED, Facts, Indices, Order
 
 
 class SampleIndex(int):
-    """An index into the dataset that remembers its epoch, so that random augmentation can be replayed."""
+    """An index into the dataset that remembers its epoch, so that random augmentation can be replayed.
+
+    `draw` counts how often the sample came before in the epoch, for an order with replacement.
+    """
 
     epoch: int
+    draw: int
 
-    def __new__(cls, index: int, epoch: int) -> Self:
+    def __new__(cls, index: int, epoch: int, draw: int = 0) -> Self:
         self = super().__new__(cls, index)
         self.epoch = epoch
+        self.draw = draw
         return self
 
-    def __reduce__(self) -> tuple[type[SampleIndex], tuple[int, int]]:
-        # On its way to a loader worker; without this the epoch would be lost.
-        return SampleIndex, (int(self), self.epoch)
+    def __reduce__(self) -> tuple[type[SampleIndex], tuple[int, int, int]]:
+        # On its way to a loader worker; without this all but the index would be lost.
+        return SampleIndex, (int(self), self.epoch, self.draw)
 
 
 class GlobalBatchSampler(Sampler[list[int]]):
     """A `batch_sampler` for DataLoader: this rank's share of every remaining global batch of the epoch.
 
+    With `max_per_rank` a share comes as several micro-batches where it is larger than that: `accumulation.steps` puts
+    them together to one step, whose gradient is the mean over the global batch whatever the number of ranks.
+
     Iterating never moves the position, because a loader's prefetch runs ahead of the training. The loop does:
     `set_position(epoch, samples)` before each epoch, `samples += span(samples)` after each step.
     """
 
-    def __init__(  # noqa: PLR0913 -- the six facts that fix which samples come next, all by name
+    def __init__(  # noqa: PLR0913 -- the facts that fix which samples come next, all by name
         self,
         length: int,
         *,
@@ -90,21 +56,29 @@ class GlobalBatchSampler(Sampler[list[int]]):
         world_size: int,
         seed: int,
         drop_last: bool = False,
-        shuffle: bool = True,
+        order: Order = SHUFFLED,
+        max_per_rank: int | None = None,
     ) -> None:
-        """`batch_size` is global: samples per step of all ranks together.
+        """`length`: of the dataset. `batch_size` is global: samples per step of all ranks together.
 
-        Raises BadBatchSize when some rank would get no sample in some step, or one where its usual share is more.
+        Raises:
+            BadBatchSize: some rank would get no sample in some step, or one where its usual share is more.
+            BadOrder: the order is none of a dataset of this length.
         """
         self.length = length
+        self.total = order.samples(length)
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
         self.seed = seed
         self.drop_last = drop_last
-        self.shuffle = shuffle
+        self.order = order
+        self.max_per_rank = max_per_rank
         self.epoch = 0
         self.samples = 0
+        self.in_steps = False
+        """Whether its batches are put together to steps, as they have to be with `max_per_rank`."""
+        self._laid: tuple[int, Indices, Indices] | None = None
         self._check()
 
     def set_position(self, epoch: int, samples: int) -> None:
@@ -113,11 +87,9 @@ class GlobalBatchSampler(Sampler[list[int]]):
         Raises BadBatchSize when what is left of the epoch cannot be divided over the ranks: possible only when
         `train.batch_size` was changed in the middle of an epoch.
         """
-        if not 0 <= samples <= self.length:
-            raise BadBatchSize(
-                f"position {samples} is outside an epoch of {self.length} samples: was the data changed?"
-            )
-        left = self.length - samples
+        if not 0 <= samples <= self.total:
+            raise BadBatchSize(f"position {samples} is outside an epoch of {self.total} samples: was the data changed?")
+        left = self.total - samples
         smallest = smallest_batch(left, self.batch_size, drop_last=self.drop_last)
         if left and smallest < self.world_size:
             raise BadBatchSize(
@@ -129,33 +101,61 @@ class GlobalBatchSampler(Sampler[list[int]]):
 
     def span(self, samples: int) -> int:
         """Size of the global batch that starts after `samples` samples of the epoch; 0: the epoch is over."""
-        return cut(self.length - samples, self.batch_size, drop_last=self.drop_last)
+        return cut(self.total - samples, self.batch_size, drop_last=self.drop_last)
 
-    def weight(self, samples: int) -> float:
-        """What this rank's mean loss counts for in the step after `samples` samples; the ranks' mean weight is 1.
+    def weights(self, samples: int) -> list[float]:
+        """What the mean loss of each of this rank's micro-batches counts for in the step after `samples` samples.
 
-        DDP gives every rank's gradient the same weight. Where a batch does not divide evenly, only a loss multiplied
-        by this weight makes the averaged gradient the mean over the samples.
+        DDP and FSDP give every rank's gradient the same weight, and backward passes add up. Only losses multiplied by
+        these weights, which over all ranks have a sum of `world_size`, make that the mean over the global batch.
         """
         size = self.span(samples)
-        mine = len(range(size)[share(size, self.rank, self.world_size)])
-        return mine * self.world_size / size
+        return [(part.stop - part.start) * self.world_size / size for part in self._pieces(size)]
+
+    @property
+    def steps_left(self) -> int:
+        """Global batches from the position to the end of the epoch, whatever the world size."""
+        return count(self.total - self.samples, self.batch_size, drop_last=self.drop_last)
 
     def __len__(self) -> int:
-        """Global batches from the position to the end of the epoch."""
-        left = self.length - self.samples
-        return left // self.batch_size if self.drop_last else -(-left // self.batch_size)
+        """What iterating gives: micro-batches from the position to the end of the epoch."""
+        whole = max(0, self.steps_left - 2)
+        last = self.samples + whole * self.batch_size
+        sizes = [self.span(last), self.span(last + self.span(last))]  # The only ones that may not be full, or not be.
+        return whole * self._micro_batches(self.batch_size) + sum(self._micro_batches(size) for size in sizes if size)
 
     def __iter__(self) -> Iterator[list[int]]:
         # Not a generator itself: the position that counts is the one at the call, not at the first batch.
         return self._walk(self.epoch, self.samples)
 
+    def facts(self) -> Facts:
+        """What the order of the samples depends on: a position means nothing in another order."""
+        return {"order": type(self.order).__name__, **self.order.facts(), "length": self.length, "seed": self.seed}
+
     def _walk(self, epoch: int, samples: int) -> Iterator[list[int]]:
-        order = _shuffled(self.length, self.seed, epoch) if self.shuffle else np.arange(self.length)
+        indices, draws = self._lay(epoch)
         while size := self.span(samples):
-            mine = order[samples : samples + size][share(size, self.rank, self.world_size)]
-            yield [SampleIndex(index, epoch) for index in mine.tolist()]
+            for part in self._pieces(size):
+                first, end = samples + part.start, samples + part.stop
+                if first == end:
+                    first -= 1  # Nothing is left for it: it repeats the sample before, at no weight, to stay in step.
+                drawn = zip(indices[first:end].tolist(), draws[first:end].tolist(), strict=True)
+                yield [SampleIndex(index, epoch, draw) for index, draw in drawn]
             samples += size
+
+    def _pieces(self, size: int) -> list[slice]:
+        return pieces(size, self.rank, self.world_size, self.max_per_rank)
+
+    def _micro_batches(self, size: int) -> int:
+        return micro_batches(size, self.world_size, self.max_per_rank)
+
+    def _lay(self, epoch: int) -> tuple[Indices, Indices]:
+        """The epoch's indices, and how often each sample came before. Kept: after a resume a loader asks once more."""
+        if self._laid is None or self._laid[0] != epoch:
+            indices = self.order.indices(self.length, self.seed, epoch)
+            _check_indices(indices, self.total, self.length, self.order)
+            self._laid = epoch, indices, _draws(indices, self.length)
+        return self._laid[1:]
 
     def _check(self) -> None:
         who = f"train.batch_size={self.batch_size} (samples per step of all ranks together) on {self.world_size} ranks"
@@ -163,18 +163,39 @@ class GlobalBatchSampler(Sampler[list[int]]):
             raise BadBatchSize(
                 f"{who} leaves ranks without a sample. Set it to at least {2 * self.world_size}, or use fewer ranks"
             )
-        if not len(self):
+        if not self.steps_left:
             raise BadBatchSize(
-                f"{who} gives no batch: the dataset has {self.length} samples and data.drop_last={self.drop_last}"
+                f"{who} gives no batch: an epoch has {self.total} samples and data.drop_last={self.drop_last}"
             )
-        smallest = smallest_batch(self.length, self.batch_size, drop_last=self.drop_last)
+        smallest = smallest_batch(self.total, self.batch_size, drop_last=self.drop_last)
         # One sample a rank is fine for those who chose it; as an accident of the last batch it breaks BatchNorm.
-        if smallest < self.world_size * min(2, self.batch_size // self.world_size):
+        if smallest < self.world_size * min(2, self.batch_size // self.world_size, self.max_per_rank or 2):
             raise BadBatchSize(
-                f"{who} cuts {self.length} samples into batches down to {smallest}, too few for every rank. "
+                f"{who} cuts {self.total} samples into batches down to {smallest}, too few for every rank. "
                 f"Set data.drop_last=true, or train.batch_size to at least {4 * self.world_size}, or use fewer ranks"
             )
 
 
-# One entry: every rank walks one epoch at a time, and a loader may ask for the same epoch again after a resume.
-_shuffled = lru_cache(maxsize=1)(epoch_order)
+def sampler_of(loader: Any) -> GlobalBatchSampler | None:
+    """The one that a loader takes its batches from, or that it is; None when there is none."""
+    candidates = (loader, getattr(loader, "batch_sampler", None))
+    return next((it for it in candidates if isinstance(it, GlobalBatchSampler)), None)
+
+
+def _check_indices(indices: Indices, total: int, length: int, order: Order) -> None:
+    """An order of the user's own may be wrong; a wrong one would leave samples out, and nobody would know."""
+    if indices.shape != (total,) or not 0 <= indices.min() <= indices.max() < length:
+        raise BadOrder(
+            f"{type(order).__name__}.indices() must return {total} indices below {length}; it returned an array of "
+            f"shape {list(indices.shape)} from {indices.min()} to {indices.max()}"
+        )
+
+
+def _draws(indices: Indices, length: int) -> Indices:
+    """How often each sample came before."""
+    draws = np.zeros_like(indices)
+    if np.bincount(indices, minlength=length).max() > 1:
+        by_sample = np.argsort(indices, kind="stable")
+        begins = np.flatnonzero(np.diff(indices[by_sample], prepend=-1))
+        draws[by_sample] = np.arange(len(indices)) - np.repeat(begins, np.diff(begins, append=len(indices)))
+    return draws

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .errors import BadTask
+from .order import SHUFFLED, Order
+from .wrapping.blocks import blocks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.distributed.tensor.parallel import ParallelStyle
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
     from torch.utils.data import Dataset
@@ -42,6 +45,36 @@ class Task(ABC):
     def model(self) -> nn.Module:
         """The model, on the CPU. Rank 0's initial weights are the ones that count."""
 
+    def blocks(self, model: nn.Module) -> Iterable[nn.Module]:
+        """Where `parallel` shards the model: the modules that are sharded one by one, and are whole one at a time.
+
+        They have to be called, as the model is: it is then that their parameters are gathered. What is left of the
+        model is sharded as one. Unless overridden the entries of its outermost ModuleLists and Sequentials.
+        """
+        return blocks(model)
+
+    def tensor_plan(self, model: nn.Module) -> Mapping[str, ParallelStyle]:  # noqa: ARG002 -- for overriding
+        """For `parallel: tp+fsdp`, as torch's `parallelize_module` takes it: how modules are cut, by name.
+
+        `{"layers.*.up": ColwiseParallel(), "layers.*.down": RowwiseParallel()}`. What leaves the model has to be plain
+        tensors again, alike on the ranks of a group.
+        """
+        return {}
+
+    def initialize(self, name: str, module: nn.Module) -> None:
+        """For `parallel.meta`: set the values of the parameters and buffers that are `module`'s own.
+
+        Called for every module that has any, alike on all ranks, with whole tensors on the device. `name` is the
+        module's in the model. Unless overridden it calls `module.reset_parameters()`.
+        """
+        reset = getattr(module, "reset_parameters", None)
+        if reset is None:
+            raise BadTask(
+                f"parallel.meta: {name or 'the model'} has parameters or buffers, and no reset_parameters() to set "
+                f"them. Define it, override {type(self).__name__}.initialize(), or set parallel.meta=false"
+            )
+        reset()
+
     def optimizer(self, model: nn.Module) -> Optimizer:
         """AdamW with `train.lr` unless overridden."""
         return torch.optim.AdamW(model.parameters(), lr=self.train.lr)
@@ -53,6 +86,10 @@ class Task(ABC):
     @abstractmethod
     def train_data(self) -> Dataset[Any]:
         """A map-style dataset. Random augmentation belongs here: Relight makes it replay after a restart."""
+
+    def order(self, data: Dataset[Any]) -> Order:  # noqa: ARG002 -- for overriding
+        """In which order an epoch goes through `train_data()`: shuffled unless overridden."""
+        return SHUFFLED
 
     def val_data(self) -> Dataset[Any] | None:
         """A map-style dataset for `metrics`, or None: nothing is evaluated."""
@@ -68,6 +105,14 @@ class Task(ABC):
         Has to be defined beside `val_data`. Called in evaluation mode, without gradients.
         """
         raise NotImplementedError
+
+    def finished(self, model: nn.Module) -> str | None:  # noqa: ARG002 -- for overriding
+        """What is printed when the run is over: a generated sample, say. Rank 0's answer counts.
+
+        Called after the last checkpoint, in evaluation mode, without gradients. All ranks have to pass through the
+        model equally often, for where it is sharded every pass is a collective.
+        """
+        return None
 
 
 def load_task(spec: str, train: TrainConfig, task_args: Mapping[str, Any] | None = None) -> Task:

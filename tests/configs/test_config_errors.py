@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MINIMAL = "name: run\ntask: my_job:Task\nstorage: {url: s3://bucket/run}\n"
-_TOP = "checkpoint, data, hang, launch, log, metrics, name, preemption, restart, storage, task, task_args, train"
-_TRAIN = "batch_size, deterministic, epochs, lr, seed, steps"
+_TOP = (
+    "checkpoint, data, hang, init_from, launch, log, metrics, name, parallel, preemption, restart, storage, task, "
+    "task_args, train"
+)
+_TRAIN = "batch_size, deterministic, epochs, lr, max_per_rank, precision, seed, steps"
 _EVERY = 'expected steps (50) or a time ("30s", "5m", "1.5h"), greater than 0'
 
 
@@ -266,13 +269,13 @@ def test_a_long_value_is_cut() -> None:
     [
         (
             "digit",
-            "no configuration digit: there is no such file. Presets: digits, reference. Did you mean digits?",
+            "no configuration digit: there is no such file. Presets: digits, gpt, reference. Did you mean digits?",
         ),
         (
             "x/digits",
-            "no configuration x/digits: there is no such file. Presets: digits, reference. Did you mean digits?",
+            "no configuration x/digits: there is no such file. Presets: digits, gpt, reference. Did you mean digits?",
         ),
-        ("other.yaml", "no configuration other.yaml: there is no such file. Presets: digits, reference."),
+        ("other.yaml", "no configuration other.yaml: there is no such file. Presets: digits, gpt, reference."),
         ("train.py", "train.py is a script, not a configuration. To run it: relight run -- train.py"),
         ("folder", "folder cannot be read: it is a directory."),
         ("latin1.yaml", "latin1.yaml cannot be read: it is not UTF-8 text."),

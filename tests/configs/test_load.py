@@ -192,6 +192,6 @@ def test_whatever_loads_fits_into_the_json_for_the_workers(minimal: str) -> None
 
 
 def test_every_preset_loads() -> None:
-    assert presets() == ["digits", "reference"]
+    assert presets() == ["digits", "gpt", "reference"]
     for name in presets():
         load(name)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
 import yaml
 
 import relight.configs
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CONFIGS: Final = Path(relight.configs.__file__).parent
+_EXAMPLES: Final = ("digits", "gpt")
 _REFERENCE: Final = (_CONFIGS / "reference.yaml").read_text(encoding="utf-8")
 
 
@@ -57,7 +59,9 @@ def test_the_reference_explains_every_option_in_a_comment_above_it() -> None:
         assert lines[number - 1].strip().startswith("#"), lines[number]
 
 
-def test_the_example_differs_from_the_defaults_in_nothing_that_goes_unsaid() -> None:
-    said = set(_keys(yaml.safe_load((_CONFIGS / "digits.yaml").read_text(encoding="utf-8"))))
+@pytest.mark.parametrize("example", _EXAMPLES)
+def test_an_example_differs_from_the_defaults_in_nothing_that_goes_unsaid(example: str) -> None:
+    values = yaml.safe_load((_CONFIGS / f"{example}.yaml").read_text(encoding="utf-8"))
+    said = set(_keys({**values, "task_args": None}))
     assert said <= set(_schema_keys())
     assert {"name", "task", "storage.url"} <= said

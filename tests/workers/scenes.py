@@ -125,7 +125,7 @@ def alone_and_together(world: World) -> float:
     model = nn.Linear(8, 1)
     ddp = wrap(model, world)
     mine = next(iter(sampler))
-    (nn.functional.mse_loss(ddp(inputs[mine]), targets[mine]) * sampler.weight(0)).backward()
+    (nn.functional.mse_loss(ddp(inputs[mine]), targets[mine]) * sampler.weights(0)[0]).backward()
     together = [parameter.grad for parameter in model.parameters()]
     alone = torch.autograd.grad(nn.functional.mse_loss(model(inputs), targets), list(model.parameters()))
     return max(float((one - other).abs().max()) for one, other in zip(together, alone, strict=True) if one is not None)

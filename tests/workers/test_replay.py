@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 from torchvision.transforms import v2
 
-from relight.workers.replay import Replayable, generators_kept, open_loader
+from relight.workers.errors import BadTask
+from relight.workers.replay import Replayable, generators_kept, length_of, open_loader
 from relight.workers.sampler import GlobalBatchSampler, SampleIndex
 
 LENGTH = 24
@@ -143,3 +145,28 @@ def test_generators_are_kept_whatever_the_block_draws() -> None:
         np.random.seed(1)  # noqa: NPY002
         torch.rand(3)
     assert states() == before
+
+
+class Endless(IterableDataset[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 3
+
+
+class Unmeasured(Dataset[int]):
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+@pytest.mark.parametrize("data", [Endless(), Unmeasured()])
+def test_data_of_a_task_that_has_no_indices_or_no_length_is_refused_with_the_way_out(data: Dataset[int]) -> None:
+    assert length_of(Augmented()) == LENGTH
+    with pytest.raises(BadTask) as caught:
+        length_of(data)
+    assert str(caught.value) == (
+        f"train_data() is a {type(data).__name__}, which lacks a length or indices: its position is known to its "
+        "loader alone. Return a map-style dataset, or write a script that gives relight.Checkpointer a loader with "
+        "state_dict() and load_state_dict() (docs/data.md)"
+    )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from relight.workers.cutting import cut, micro_batches, pieces, share, smallest_batch
 from relight.workers.errors import BadBatchSize
-from relight.workers.sampler import GlobalBatchSampler, SampleIndex, cut, epoch_order, share, smallest_batch
+from relight.workers.order import epoch_order
+from relight.workers.sampler import GlobalBatchSampler, SampleIndex
 
 # In which world each life of the run lives, and how many steps it gets before it is killed.
 Lives = list[tuple[int, int]]
@@ -25,9 +28,9 @@ def runs(draw: st.DrawFn) -> tuple[int, int, Lives]:
     return length, batch_size, lives
 
 
-def all_ranks(length: int, batch_size: int, world: int, *, drop_last: bool = False) -> list[GlobalBatchSampler]:
+def all_ranks(length: int, batch_size: int, world: int, **options: Any) -> list[GlobalBatchSampler]:
     return [
-        GlobalBatchSampler(length, batch_size=batch_size, rank=rank, world_size=world, seed=3, drop_last=drop_last)
+        GlobalBatchSampler(length, batch_size=batch_size, rank=rank, world_size=world, seed=3, **options)
         for rank in range(world)
     ]
 
@@ -112,18 +115,6 @@ def test_shares_are_contiguous_and_differ_by_at_most_one(size: int, world: int) 
     assert max(lengths) - min(lengths) <= 1
 
 
-def test_the_order_is_fixed_for_good() -> None:
-    """If this fails, runs that were interrupted by an older version would repeat and skip samples."""
-    assert epoch_order(10, 0, 0).tolist() == [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
-    assert epoch_order(10, 0, 1).tolist() != epoch_order(10, 0, 0).tolist()
-    assert epoch_order(10, 1, 0).tolist() != epoch_order(10, 0, 0).tolist()
-
-
-def test_without_shuffle_the_order_is_the_datasets() -> None:
-    sampler = GlobalBatchSampler(9, batch_size=4, rank=0, world_size=1, seed=0, shuffle=False)
-    assert list(sampler) == [[0, 1, 2, 3], [4, 5, 6], [7, 8]]
-
-
 def test_iterating_does_not_move_the_position() -> None:
     sampler = all_ranks(20, 4, 1)[0]
     sampler.set_position(0, 8)
@@ -149,8 +140,8 @@ def test_after_the_last_sample_nothing_is_left() -> None:
 
 def test_the_weights_of_all_ranks_count_every_sample_alike() -> None:
     samplers = all_ranks(19, 10, 2)
-    assert [sampler.weight(0) for sampler in samplers] == [1.0, 1.0]
-    assert [sampler.weight(10) for sampler in samplers] == [10 / 9, 8 / 9]
+    assert [sampler.weights(0) for sampler in samplers] == [[1.0], [1.0]]
+    assert [sampler.weights(10) for sampler in samplers] == [[10 / 9], [8 / 9]]
 
 
 def test_an_index_remembers_its_epoch_on_its_way_to_a_loader_worker() -> None:
@@ -186,7 +177,7 @@ def test_a_last_batch_that_would_starve_a_rank_is_refused_with_the_way_out() -> 
 def test_dropping_the_only_batch_is_refused() -> None:
     assert error_of(7, 8, 1, drop_last=True) == (
         "train.batch_size=8 (samples per step of all ranks together) on 1 ranks gives no batch: "
-        "the dataset has 7 samples and data.drop_last=True"
+        "an epoch has 7 samples and data.drop_last=True"
     )
 
 
@@ -205,3 +196,54 @@ def test_a_position_beyond_the_data_is_refused() -> None:
     with pytest.raises(BadBatchSize) as caught:
         all_ranks(30, 16, 4)[0].set_position(0, 31)
     assert str(caught.value) == "position 31 is outside an epoch of 30 samples: was the data changed?"
+
+
+# --- micro-batches ---
+
+
+@given(st.integers(1, 300), st.integers(1, 16), st.integers(1, 40))
+def test_micro_batches_are_as_many_on_all_ranks_none_too_large_and_together_the_batch(
+    size: int, world: int, largest: int
+) -> None:
+    assume(size >= world)
+    parts = [pieces(size, rank, world, largest) for rank in range(world)]
+    assert {len(mine) for mine in parts} == {micro_batches(size, world, largest)}
+    lengths = [part.stop - part.start for mine in parts for part in mine]
+    assert max(lengths) <= largest
+    assert [index for mine in parts for part in mine for index in range(size)[part]] == list(range(size))
+    assert largest == 1 or min(lengths) >= 1
+    assert (micro_batches(size, world, largest) - 1) * largest < -(-size // world), "fewer would do"
+
+
+@given(runs(), st.integers(1, 9))
+@settings(deadline=None)
+def test_what_a_rank_can_take_at_once_changes_neither_steps_nor_samples_nor_their_weight(
+    run: tuple[int, int, Lives], largest: int
+) -> None:
+    length, batch_size, lives = run
+    world = lives[0][0]
+    whole = all_ranks(length, batch_size, world)
+    cut_up = all_ranks(length, batch_size, world, max_per_rank=largest)
+    assert [sampler.steps_left for sampler in cut_up] == [whole[0].steps_left] * world
+    for one, other in zip(whole, cut_up, strict=True):
+        batches = list(other)
+        assert len(batches) == len(other)
+        assert max(len(batch) for batch in batches) <= largest
+        seen, samples = iter(batches), 0
+        for mine in one:
+            weights = other.weights(samples)
+            assert [index for weight in weights for index in next(seen) if weight] == mine
+            assert sum(weights) == pytest.approx(one.weights(samples)[0])
+            samples += one.span(samples)
+
+
+def test_a_rank_with_a_sample_less_takes_its_last_one_again_at_no_weight() -> None:
+    """So that it does as many backward passes as the others, which wait for it under FSDP."""
+    first, second = all_ranks(7, 7, 2, max_per_rank=1)
+    assert (first.weights(0), second.weights(0)) == ([2 / 7] * 4, [2 / 7] * 3 + [0.0])
+    assert list(second)[-1] == list(second)[-2]
+
+
+def test_single_samples_at_the_end_are_no_accident_for_who_takes_them_one_by_one() -> None:
+    assert error_of(37, 10, 4)
+    assert all_ranks(37, 10, 4, max_per_rank=1)

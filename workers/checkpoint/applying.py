@@ -1,90 +1,126 @@
-"""Giving the live objects a proven checkpoint's state: first all of it is compared, then all of it is applied."""
+"""Giving the live objects a proven checkpoint's state: all of it is compared, then brought, then applied."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...storage.shards import Piece
 from ..errors import StateMismatch
 from ..notices import say
 from . import rng
 from .dtypes import NAMES
-from .models import in_place
+from .heads import Head
+from .loaders import own_state_for, unfit
+from .models import Loading, fill_model
 from .optimizers import load_named_state, mismatches, state_targets
 from .parts import DataOrder
-from .placing import Placing
-from .restoring import Found, global_pieces
-from .staging import Copier
-from .state import Parts, model_state, parameter_names, plain
-from .tree import decode
+from .placing import Make, Placing, tensor_like
+from .restoring import Found
+from .state import Parts, Stateful
+from .tree import Tensors, decode, encode
 
 _SHOWN = 10
 
 
-def check_fits(parts: Parts, found: Found) -> None:
+class Fitting:
+    """A run's live objects, to be given the state of one checkpoint or another. One for each restore.
+
+    `is_blank`: what is in the models is nobody's (they were on the meta device), so it may be written at any time.
+    """
+
+    def __init__(self, parts: Parts, rank: int, world_size: int, *, is_blank: bool = False) -> None:
+        self._parts = parts
+        self._rank = rank
+        self._world_size = world_size
+        self._is_blank = is_blank
+        self._loadings: list[Loading] = []
+
+    def prepare(self, head: Head) -> Placing:
+        """What of the checkpoint is needed here. Nothing that lives is touched but what is blank.
+
+        Raises:
+            StateMismatch: it does not fit; everything that differs is named.
+        """
+        check_fits(self._parts, head, self._world_size)
+        placing = Placing(head.layouts, self._rank)
+        parts, state = self._parts, head.state
+        self._loadings = [
+            fill_model(model, prefix, state["model"], placing, is_new=self._is_blank)
+            for prefix, model in parts.models.items()
+        ]
+        names = parts.parameter_names()
+        for key, optimizer in parts.optimizers.items():
+            moments = decode(state[key], placing.targets(state_targets(optimizer, key, names)))
+            self._loadings.append(partial(load_named_state, optimizer, moments, names))
+        for name, part in parts.shared.items():
+            value = decode(state[name], placing.targets(_sharded_as(part, name)))
+            self._loadings.append(partial(part.load_state_dict, value))
+        for name, part in parts.per_rank.items():
+            self._loadings.append(partial(self._load_own, name, part, self._saved_by_ranks(name, head, placing)))
+        if head.world_size == self._world_size:
+            generators = decode(head.own(self._rank)["rng"], placing.targets())
+            self._loadings.append(partial(rng.restore, generators))
+        elif self._rank == 0:
+            self._loadings.append(partial(_say_who_starts_anew, head))
+        return placing
+
+    def _saved_by_ranks(self, name: str, head: Head, placing: Placing) -> list[dict[str, Any]]:
+        """What every rank has saved of a part; where the world is the same, this rank's alone is brought."""
+        same = head.world_size == self._world_size
+        return [
+            decode(head.own(rank)[name], placing.targets()) if not same or rank == self._rank else {}
+            for rank in range(head.world_size)
+        ]
+
+    def _load_own(self, name: str, part: Stateful, saved: list[dict[str, Any]]) -> None:
+        part.load_state_dict(own_state_for(name, part, saved, self._rank, self._world_size))
+
+    def apply(self, found: Found) -> None:
+        """Load everything. What is loaded has memory of its own afterwards: nothing looks at the shelf any more."""
+        found.fill()
+        for load in self._loadings:
+            load()
+
+
+def check_fits(parts: Parts, head: Head, world_size: int) -> None:
     """Raise `StateMismatch` naming everything that differs between the checkpoint and the live objects."""
-    problems = _model_mismatches(plain(parts.model), global_pieces(found))
-    problems += _part_mismatches(parts, found.state)
-    if parts.optimizer is not None and "optimizer" in found.state:
-        names = parameter_names(plain(parts.model))
-        problems += mismatches(parts.optimizer, decode(found.state["optimizer"], _Absent()), names)
+    problems = _model_mismatches(parts, head.pieces)
+    problems += _part_mismatches(parts, head.state)
+    names = parts.parameter_names()
+    for key, optimizer in parts.optimizers.items():
+        if key in head.state:
+            problems += [f"{key}: {text}" for text in mismatches(optimizer, decode(head.state[key], _Absent()), names)]
     for name, part in parts.shared.items():
-        if isinstance(part, DataOrder) and name in found.state:
-            problems += part.mismatches(decode(found.state[name], _Absent()))
+        if isinstance(part, DataOrder) and name in head.state:
+            problems += part.mismatches(decode(head.state[name], _Absent()))
+    problems += _own_mismatches(parts, head, world_size)
     if problems:
         more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         message = (
-            f"the checkpoint of step {found.id.step} does not fit; nothing was applied:\n  "
+            f"the checkpoint of step {head.id.step} does not fit; nothing was applied:\n  "
             + "\n  ".join(problems[:_SHOWN])
             + more
-            + "\nPut the model and optimizer back as they were, or choose another storage.url to start a new run"
+            + "\nPut model, optimizer and data back as they were, or choose another storage.url to start a new run"
         )
         raise StateMismatch(message)
 
 
-def apply(parts: Parts, found: Found, rank: int) -> None:
-    """Load everything. Call `check_fits` before, on all ranks.
-
-    What is loaded has memory of its own afterwards: nothing looks at the shards any more.
-    """
-    model = plain(parts.model)
-    names = parameter_names(model)
-    state = found.state
-    placing = Placing(found.layouts, found.shards)
-    # First all that is needed is made, then filled, several tensors at a time, and then handed over.
-    loaded = _model_to_load(model, state["model"], placing)
-    moments: dict[str, Any] = {}
-    if parts.optimizer is not None:
-        moments = decode(state["optimizer"], placing.targets(state_targets(parts.optimizer, names)))
-    shared = {name: decode(state[name], placing.targets()) for name in parts.shared}
-    own = decode(found.own, placing.targets()) if found.own is not None else None
-    Copier(_threads(found)).copy(placing.pairs)
-
-    if loaded is not None:
-        _load_model(model, loaded)
-    if parts.optimizer is not None:
-        load_named_state(parts.optimizer, moments, names)
-    for name, part in parts.shared.items():
-        part.load_state_dict(shared[name])
-    if own is not None:
-        for name, part in parts.per_rank.items():
-            part.load_state_dict(own[name])
-        rng.restore(own["rng"])
-    elif rank == 0:
-        say(
-            f"the checkpoint was written by {found.world_size} ranks: "
-            "random generators and loaders' own states, which are each rank's, start anew"
-        )
+def _sharded_as(part: Stateful, name: str) -> Make:
+    """New tensors for a part's state, sharded where the part's own are (a copy of the model, say)."""
+    live: Tensors = {}
+    encode(dict(part.state_dict()), name, live)
+    return lambda saved_as, piece: tensor_like(live.get(saved_as), piece)
 
 
-def _threads(found: Found) -> int:
-    """How many of this rank may copy at once: its part of the host's processors, which torch may use up by itself."""
-    return max(1, len(os.sched_getaffinity(0)) // found.neighbours // torch.get_num_threads())
+def _say_who_starts_anew(head: Head) -> None:
+    say(
+        f"the checkpoint was written by {head.world_size} ranks: "
+        "the random generators, which are each rank's, start anew"
+    )
 
 
 class _Absent(Mapping[str, Any]):
@@ -100,25 +136,9 @@ class _Absent(Mapping[str, Any]):
         return 0
 
 
-def _model_to_load(model: nn.Module, saved: Mapping[str, Any], placing: Placing) -> Mapping[str, Any] | None:
-    """What `_load_model` is to be given; None when all of the model is filled where it is."""
-    targets = in_place(model, saved, placing)
-    if targets is None:
-        loaded: dict[str, Any] = decode(saved, placing.targets())
-        return loaded
-    for name, target in targets.items():
-        placing.fill(target, name)
-    return None
-
-
-def _load_model(model: nn.Module, saved: Mapping[str, Any]) -> None:
-    # By the module's own names, which `torch.compile` may have lengthened; strict, as everything was compared before.
-    live = dict(zip(model_state(model), model.state_dict(), strict=True))
-    model.load_state_dict({live[name]: value for name, value in saved.items()}, strict=True)
-
-
-def _model_mismatches(model: nn.Module, pieces: Mapping[str, Piece]) -> list[str]:
-    live = {f"model/{name}": value for name, value in model_state(model).items() if isinstance(value, torch.Tensor)}
+def _model_mismatches(parts: Parts, pieces: Mapping[str, Piece]) -> list[str]:
+    state = parts.model_state()
+    live = {f"model/{name}": value for name, value in state.items() if isinstance(value, torch.Tensor)}
     saved = {name: piece for name, piece in pieces.items() if name.startswith("model/")}
     problems = [f"{name}: in the checkpoint, not in this model" for name in saved if name not in live]
     for name, tensor in live.items():
@@ -132,8 +152,19 @@ def _model_mismatches(model: nn.Module, pieces: Mapping[str, Piece]) -> list[str
     return sorted(problems)
 
 
+def _own_mismatches(parts: Parts, head: Head, world_size: int) -> list[str]:
+    """Of the parts that each rank has a state of its own of."""
+    problems = []
+    for name, part in parts.per_rank.items():
+        if not all(name in head.own(rank) for rank in range(head.world_size)):
+            problems.append(f"{name}: given here, but not in the checkpoint")
+        elif problem := unfit(name, part, head.world_size, world_size):
+            problems.append(problem)
+    return problems
+
+
 def _part_mismatches(parts: Parts, state: Mapping[str, Any]) -> list[str]:
     saved = state.keys() - {"model", "progress"}
-    live = set(parts.shared) | ({"optimizer"} if parts.optimizer is not None else set())
+    live = parts.shared.keys() | parts.optimizers.keys()
     problems = [f"{name}: in the checkpoint, but not given here" for name in sorted(saved - live)]
     return problems + [f"{name}: given here, but not in the checkpoint" for name in sorted(live - saved)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,12 +24,14 @@ from ..origin import origin
 from ..parallel import settle_buckets
 from ..pulse import Pulse
 from ..signals import StopFlag
-from .applying import apply, check_fits
+from .alike import check_alike
+from .applying import Fitting
 from .cadence import Cadence
 from .claiming import claim
 from .collective import Circle, open_control
 from .interval import mtbf
 from .lead import from_rank_zero
+from .models import materialize
 from .parts import gather_parts
 from .predecessors import forget, recall
 from .progress import Progress
@@ -38,6 +40,8 @@ from .saving import Saver
 from .session import Session, Tools
 from .settings import CheckpointSettings
 from .state import Stateful
+from .warmstart.loading import load_initial
+from .warmstart.settings import InitFrom
 
 
 class Checkpointer:
@@ -51,19 +55,25 @@ class Checkpointer:
         self,
         url: str,
         *,
-        model: nn.Module,
-        optimizer: Optimizer | None = None,
+        model: nn.Module | Mapping[str, nn.Module],
+        optimizer: Optimizer | Mapping[str, Optimizer] | None = None,
         scheduler: Stateful | None = None,
         scaler: Stateful | None = None,
         loader: Any = None,
         extra: Mapping[str, Stateful] | None = None,
         settings: CheckpointSettings | None = None,
+        initialize: Callable[[], object] | None = None,
+        init_from: InitFrom | str | None = None,
         control: dist.ProcessGroup | None = None,
         stop: StopFlag | None = None,
         pulse: Pulse | None = None,
     ) -> None:
-        """`control`: a gloo group of all ranks, made here when not given; `stop`: a flag whose handlers are in place;
-        `pulse`: one that beats already.
+        """Several models or optimizers are given by name.
+
+        `initialize` fills a model that is on the meta device once it has been given memory: with its first weights, and
+        what is in no checkpoint; without it every module's `reset_parameters` does. `init_from`: weights to begin with
+        where there is nothing to resume. `control`: a gloo group of all ranks, made here when not given; `stop`: a flag
+        whose handlers are in place; `pulse`: one that beats already.
 
         Raises:
             NotCaptured: the loader's position cannot be saved.
@@ -87,8 +97,11 @@ class Checkpointer:
         self._parts, sampler = gather_parts(model, optimizer, shared, loader)
         self.progress = Progress(sampler=sampler, on_epoch=self._begin_epoch, on_end=self.finish)
         self._session: Session | None = None
-        if self._settings.overlap and optimizer is not None:
-            optimizer.register_step_pre_hook(self._before_optimizer_step)
+        self._initialize = initialize
+        self._init_from = init_from
+        if self._settings.overlap:
+            for each in self._parts.optimizers.values():
+                each.register_step_pre_hook(self._before_optimizer_step)
 
     @property
     def exit_code(self) -> int:
@@ -103,13 +116,13 @@ class Checkpointer:
         """Go on from the newest checkpoint proven valid, or start anew where there is none.
 
         Raises:
-            StateMismatch: the checkpoint does not fit the model or optimizer; nothing was applied.
+            StateMismatch: the checkpoint, or what `init_from` names, does not fit; nothing was applied.
+            BadWeights: what `init_from` names cannot be found or read.
             StorageRefused: the URL holds another run, or cannot keep two launchers apart.
             StorageTrouble: the storage did not answer.
         """
         self._tools.pulse.beat(Phase.RESTORING)
-        if isinstance(self._parts.model, DistributedDataParallel):
-            settle_buckets(self._parts.model)
+        self._settle()
         run = from_rank_zero(self._circle, self._register)
         found = self._find_and_apply(run)
         cadence = Cadence(
@@ -119,8 +132,8 @@ class Checkpointer:
         )
         self._session = Session(self._tools, self._parts, self.progress, self._open_saver(run, found), cadence)
         if found is not None:
-            self._session.resumed(durable=found.resumed_from is not None)
-            where = f"{found.id.name}{', in memory' if found.from_memory else ''}"
+            self._session.resumed(durable=found.head.resumed_from is not None)
+            where = f"{found.head.id.name}{', in memory' if found.head.from_memory else ''}"
             self._say(f"resumed from step {self.progress.step} (epoch {self.progress.epoch}, {where})")
         else:
             self._say(f"starting from step 0: nothing to resume from at {self.url}")
@@ -130,8 +143,8 @@ class Checkpointer:
     def step(self, *, loss: torch.Tensor | float | None = None, batches: int = 1) -> bool:
         """After every optimizer step. True: told to stop, and the state is saved; leave with `exit_code`.
 
-        `loss` is this rank's; it is looked at only when a checkpoint is saved. `batches`: how many batches of the
-        loader made up the step (gradient accumulation).
+        `loss` is this rank's; it is looked at only when a checkpoint is saved. `batches`: how many global
+        batches made up the step, where a loop of your own adds up several.
 
         Raises:
             SavesKeepFailing: the configured number of saves in a row has failed.
@@ -179,15 +192,28 @@ class Checkpointer:
         if self._session is not None:
             self._session.begin_epoch()
 
+    def _settle(self) -> None:
+        models = self._parts.model
+        for model in [models] if isinstance(models, nn.Module) else models.values():
+            if isinstance(model, DistributedDataParallel):
+                settle_buckets(model)
+
     def _find_and_apply(self, run: str) -> Found | None:
+        check_alike(self._parts, self._circle)
+        is_blank = materialize(self._parts.models, self._initialize)
+        fitting = Fitting(self._parts, self._circle.rank, self._circle.size, is_blank=is_blank)
         remembered = recall(self.url, self._circle, self._settings.saving(self._origin), run=run)
-        found = find(self._backend, self._circle, run=run, remembered=remembered)
+        found = find(self._backend, self._circle, run=run, remembered=remembered, prepare=fitting.prepare)
         if found is not None:
             with found:
-                check_fits(self._parts, found)
-                apply(self._parts, found, self._circle.rank)
+                fitting.apply(found)
                 self._circle.meet()  # Until here a neighbour may look at what this rank has read.
-            self.progress.update(found.progress)
+            self.progress.update(found.head.progress)
+        elif self._init_from is not None:
+            initial = load_initial(self._parts.model, self._init_from, self._circle)
+            self._say(initial.text)
+            if self._circle.rank == 0:
+                self._tools.events.tell("begun with weights", **initial.facts)
         forget(remembered)
         return found
 
@@ -196,7 +222,7 @@ class Checkpointer:
         return runs.register(self._backend, settings.identity, single_writer=settings.single_writer).run
 
     def _open_saver(self, run: str, found: Found | None) -> Saver:
-        step, resumed_from = (found.id.step, found.resumed_from) if found is not None else (None, None)
+        step, resumed_from = (found.head.id.step, found.head.resumed_from) if found is not None else (None, None)
         lineage = claim(self._backend, self._circle, self._origin, run=run, step=step, resumed_from=resumed_from)
         persister = open_persister(self._backend.url, rank=self._circle.rank)
         return Saver(persister, self._circle, lineage, self._settings.saving(self._origin))

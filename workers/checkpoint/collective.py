@@ -47,19 +47,22 @@ class Circle:
 
     def exchange(self, message: str) -> list[str]:
         """Every rank's message, in order of rank, on every rank."""
+        return [each.decode() for each in self.gather(message.encode())]
+
+    def gather(self, message: bytes) -> list[bytes]:
+        """Every rank's bytes, in order of rank, on every rank."""
         if self._group is None:
             return [message]
-        encoded = message.encode()
-        longest = torch.tensor([len(encoded)], dtype=torch.int64)
-        dist.all_reduce(longest, dist.ReduceOp.MAX, group=self._group)
-        width = int(longest.item())
+        lengths = torch.zeros(self.size, dtype=torch.int64)
+        lengths[self.rank] = len(message)
+        dist.all_reduce(lengths, group=self._group)
+        width = int(lengths.max())
         if width == 0:
-            return [""] * self.size
-        # NUL pads; no message of ours holds one.
-        mine = torch.frombuffer(bytearray(encoded.ljust(width, b"\0")), dtype=torch.uint8)
+            return [b""] * self.size
+        mine = torch.frombuffer(bytearray(message.ljust(width, b"\0")), dtype=torch.uint8)
         rows = [torch.empty(width, dtype=torch.uint8) for _ in range(self.size)]
         dist.all_gather(rows, mine, group=self._group)
-        return [row.numpy().tobytes().rstrip(b"\0").decode() for row in rows]
+        return [row.numpy().tobytes()[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
 
     def meet(self) -> None:
         """Returns when every rank has come here."""

@@ -33,6 +33,11 @@ class Hosts:
         group = self.group_of(rank)
         return owner if owner in group else self.porter(owner, group)
 
+    def travels(self, owner: int, needed_by: Collection[int]) -> bool:
+        """Whether what `owner` has is needed on another host."""
+        group = self.group_of(owner)
+        return not all(rank in group for rank in needed_by)
+
 
 def meet(hosts: Sequence[str], reached: Sequence[Collection[int]]) -> Hosts:
     """Ranks that say the same of their host and have reached each other's memory, both ways, make a group.

@@ -7,7 +7,7 @@ is a name and a dtype stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 from ...storage.shards import Piece
 from ..errors import NotCaptured
-from .placing import can_hold, new_tensor
+from .geometry import is_sharded
+from .placing import Make, Target, can_hold, new_tensor, tensor_like
 
 
 def named_state(optimizer: Optimizer, names: Mapping[torch.Tensor, str]) -> dict[str, Any]:
@@ -41,24 +42,26 @@ def load_named_state(optimizer: Optimizer, saved: Mapping[str, Any], names: Mapp
     _undo_casts(optimizer, saved["state"], names)
 
 
-def state_targets(optimizer: Optimizer, names: Mapping[torch.Tensor, str]) -> Callable[[str, Piece], torch.Tensor]:
-    """Into what each tensor of the saved state is to be copied, by the name it is saved as and any of its pieces.
+def state_targets(optimizer: Optimizer, key: str, names: Mapping[torch.Tensor, str]) -> Make:
+    """Into what each tensor of the state saved as `key` is to be copied, by the name it has and any of its pieces.
 
     Into the live one, where there is one of the same kind: fresh memory costs more than the copy. Else into a new one
-    where `load_state_dict` wants it, so that it need not be moved; what lies elsewhere in the end (the step counts of
-    fused kernels) is moved by torch. `names` are the parameters'.
+    where `load_state_dict` wants it, so that it need not be moved, and sharded as its parameter is; what lies elsewhere
+    in the end (the step counts of fused kernels) is moved by torch. `names` are the parameters'.
     """
     parameters = {name: parameter for parameter, name in names.items()}
 
-    def target(saved_as: str, piece: Piece) -> torch.Tensor:
-        name, _, key = saved_as.removeprefix("optimizer/state/").rpartition("/")
+    def target(saved_as: str, piece: Piece) -> Target:
+        name, _, entry = saved_as.removeprefix(f"{key}/state/").rpartition("/")
         parameter = parameters.get(name)
         if parameter is None:
             return new_tensor(saved_as, piece)
-        live = optimizer.state[parameter].get(key) if parameter in optimizer.state else None
+        live = optimizer.state[parameter].get(entry) if parameter in optimizer.state else None
         if can_hold(live, piece) and live.is_contiguous():
-            return live
-        device = torch.device("cpu") if key == "step" else parameter.device
+            return Target(live, is_new=False)
+        if is_sharded(parameter):
+            return tensor_like(parameter, piece)
+        device = torch.device("cpu") if entry == "step" else parameter.device
         return new_tensor(saved_as, piece, device)
 
     return target
@@ -68,16 +71,16 @@ def mismatches(optimizer: Optimizer, saved: Mapping[str, Any], names: Mapping[to
     """Why the saved state does not fit this optimizer; empty when it does. The tensors in `saved` are not looked at."""
     found = []
     if saved["class"] != type(optimizer).__qualname__:
-        found.append(f"optimizer: the checkpoint is of a {saved['class']}, this is a {type(optimizer).__qualname__}")
+        found.append(f"the checkpoint is of a {saved['class']}, this is a {type(optimizer).__qualname__}")
     live = [[names.get(parameter) for parameter in group["params"]] for group in optimizer.param_groups]
     stored = [list(group["params"]) for group in saved["param_groups"]]
     if len(live) != len(stored):
-        found.append(f"optimizer: the checkpoint has {len(stored)} parameter groups, this one {len(live)}")
+        found.append(f"the checkpoint has {len(stored)} parameter groups, this one {len(live)}")
     for index, (ours, theirs) in enumerate(zip(live, stored, strict=False)):
         if ours != theirs:
             differing = sorted(set(map(str, ours)) ^ set(map(str, theirs)))
             what = ", ".join(differing[:5]) or "their order"
-            found.append(f"optimizer: parameter group {index} differs in {what}")
+            found.append(f"parameter group {index} differs in {what}")
     return found
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ..errors import NotCaptured
-from ..sampler import GlobalBatchSampler
+from ..sampler import GlobalBatchSampler, sampler_of
 from .state import Parts, Stateful
 
 _RESERVED = frozenset({"model", "optimizer", "progress", "data", "rng", "loader"})
@@ -21,7 +22,7 @@ class DataOrder:
     """What the order of the samples depends on: a position means nothing in another order."""
 
     def __init__(self, sampler: GlobalBatchSampler) -> None:
-        self._facts = {"length": sampler.length, "seed": sampler.seed, "shuffle": sampler.shuffle}
+        self._facts: dict[str, Any] = dict(sampler.facts())
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self._facts)
@@ -30,6 +31,8 @@ class DataOrder:
         """Nothing to load: `mismatches` has found them equal."""
 
     def mismatches(self, saved: Mapping[str, Any]) -> list[str]:
+        # Before there were others, an order was shuffled or not.
+        saved = {"order": "shuffled" if saved.get("shuffle", True) else "sequential", **saved}
         return [
             f"data: {fact} is {saved.get(fact)} in the checkpoint, {value} here"
             for fact, value in self._facts.items()
@@ -38,8 +41,8 @@ class DataOrder:
 
 
 def gather_parts(
-    model: nn.Module,
-    optimizer: Optimizer | None,
+    model: nn.Module | Mapping[str, nn.Module],
+    optimizer: Optimizer | Mapping[str, Optimizer] | None,
     shared: Mapping[str, Stateful | None],
     loader: Any,
 ) -> tuple[Parts, GlobalBatchSampler | None]:
@@ -52,10 +55,10 @@ def gather_parts(
     if taken := _RESERVED & given.keys():
         message = f"extra state may not be called {', '.join(sorted(taken))}: choose another name"
         raise NotCaptured(message)
-    sampler = _sampler_of(loader)
+    sampler = sampler_of(loader)
     if sampler is not None:
         given["data"] = DataOrder(sampler)
-        _give_own_generator(loader)
+    _give_own_generator(loader)
     per_rank: dict[str, Stateful] = {}
     if loader is not None and sampler is None:
         if not (hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")):
@@ -66,7 +69,21 @@ def gather_parts(
             )
             raise NotCaptured(message)
         per_rank["loader"] = loader
-    return Parts(model=model, optimizer=optimizer, shared=given, per_rank=per_rank), sampler
+    parts = Parts(model=model, optimizer=optimizer, shared=given, per_rank=per_rank)
+    _refuse_flat_parameters(parts)
+    return parts, sampler
+
+
+def _refuse_flat_parameters(parts: Parts) -> None:
+    for prefix, model in parts.models.items():
+        for name, part in model.named_modules():
+            if isinstance(part, FullyShardedDataParallel):
+                where = f"{prefix}{name}".rstrip("/") or "the model"
+                message = (
+                    f"{where} is wrapped in FullyShardedDataParallel, which flattens its parameters: use "
+                    "torch.distributed.fsdp.fully_shard, its successor"
+                )
+                raise NotCaptured(message)
 
 
 def _give_own_generator(loader: Any) -> None:
@@ -76,8 +93,3 @@ def _give_own_generator(loader: Any) -> None:
     """
     if isinstance(loader, DataLoader) and loader.generator is None:
         loader.generator = torch.Generator().manual_seed(torch.initial_seed())
-
-
-def _sampler_of(loader: Any) -> GlobalBatchSampler | None:
-    candidates = (loader, getattr(loader, "batch_sampler", None))
-    return next((it for it in candidates if isinstance(it, GlobalBatchSampler)), None)

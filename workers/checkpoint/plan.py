@@ -1,11 +1,13 @@
-"""Which rank writes which bytes: a pure function of names, shapes and world size, so no rank has to ask another."""
+"""Which rank writes which bytes: a pure function of names, shapes and placements, so no rank has to ask another."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ...storage.boxes import Box
 from ...storage.shards import ITEM_BYTES, Piece
 
 SMALLEST_CUT_BYTES = 64 << 10
@@ -13,50 +15,81 @@ SMALLEST_CUT_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """The box of a sharded tensor that a rank holds, and all ranks that hold the same one, in ascending order."""
+
+    box: Box
+    by: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A replicated tensor: `dtype` by its safetensors name. `rank_zero` when only rank 0's copy is the true one."""
+    """A tensor as one rank has it: `dtype` by its safetensors name, `shape` the global one.
+
+    `held` is None for a tensor that every rank holds whole; `rank_zero` when of these only rank 0's is the true one.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     rank_zero: bool = False
+    held: Held | None = None
+
+    @property
+    def box(self) -> Box:
+        """What of it is here."""
+        return self.held.box if self.held is not None else Box.whole(self.shape)
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+        """Bytes that are here."""
+        return math.prod(self.box.shape) * ITEM_BYTES[self.dtype]
 
 
 def share(specs: Iterable[TensorSpec], rank: int, world_size: int) -> list[Piece]:
     """The pieces that `rank` writes; over all ranks they cover every tensor exactly once.
 
-    All replicated bytes, in order of name, form one line that is cut into `world_size` equal stretches. A cut that
-    falls into a tensor moves to the nearest row of its dimension 0, so the shares differ by at most a row.
+    The bytes that the same ranks hold, in order of name, form one line that is cut into as many equal stretches: the
+    replicas of one shard, or all ranks of what is not sharded at all. A cut that falls into a tensor moves to the
+    nearest row of its dimension 0, so their shares differ by at most a row.
     """
-    ordered = sorted(specs, key=lambda spec: spec.name)
-    pieces = [Piece.whole(spec.name, spec.dtype, spec.shape) for spec in ordered if spec.rank_zero and rank == 0]
-    line = [spec for spec in ordered if not spec.rank_zero]
-    total = sum(spec.size for spec in line)
-    start = 0
-    for spec in line:
-        first, last = (_row(spec, number * total / world_size - start) for number in (rank, rank + 1))
-        if rank == world_size - 1:
-            last = _rows(spec)
-        if first < last:
-            pieces.append(_rows_of(spec, first, last))
-        start += spec.size
+    everybody = range(world_size)
+    lines: dict[Iterable[int], list[TensorSpec]] = defaultdict(list)
+    pieces = []
+    for spec in sorted(specs, key=lambda spec: spec.name):
+        if not spec.rank_zero:
+            lines[spec.held.by if spec.held is not None else everybody].append(spec)
+        elif rank == 0:
+            pieces.append(Piece.whole(spec.name, spec.dtype, spec.shape))
+    for holders, line in lines.items():
+        ranks = list(holders)
+        if rank in ranks:
+            pieces += _stretch(line, ranks.index(rank), len(ranks))
     return pieces
 
 
+def _stretch(line: list[TensorSpec], number: int, count: int) -> Iterator[Piece]:
+    """What falls into stretch `number` of the `count` that the line is cut into."""
+    total = sum(spec.size for spec in line)
+    start = 0
+    for spec in line:
+        first, last = (_row(spec, cut * total / count - start) for cut in (number, number + 1))
+        if number == count - 1:
+            last = _rows(spec)
+        if first < last and (spec.size or not math.prod(spec.shape)):
+            yield _rows_of(spec, first, last)
+        start += spec.size
+
+
 def _rows(spec: TensorSpec) -> int:
-    """Into how many parts a tensor may be cut."""
+    """Into how many parts what is here may be cut."""
     if not spec.shape or spec.size < SMALLEST_CUT_BYTES:
         return 1
-    return spec.shape[0]
+    return spec.box.shape[0]
 
 
 def _row(spec: TensorSpec, position: float) -> int:
-    """The row of `spec` at which a cut at byte `position` (from the tensor's start, may lie outside) is made."""
+    """The row of `spec` at which a cut at byte `position` (from its start here, may lie outside) is made."""
     rows = _rows(spec)
     if spec.size == 0:
         return rows if position > 0 else 0
@@ -64,7 +97,7 @@ def _row(spec: TensorSpec, position: float) -> int:
 
 
 def _rows_of(spec: TensorSpec, first: int, last: int) -> Piece:
-    if (first, last) == (0, _rows(spec)):
-        return Piece.whole(spec.name, spec.dtype, spec.shape)
-    shape = (last - first, *spec.shape[1:])
-    return Piece(spec.name, spec.dtype, shape, spec.shape, (first,) + (0,) * (len(shape) - 1))
+    offset, shape = spec.box
+    if (first, last) != (0, _rows(spec)):
+        offset, shape = (offset[0] + first, *offset[1:]), (last - first, *shape[1:])
+    return Piece(spec.name, spec.dtype, shape, spec.shape, offset)

@@ -44,7 +44,11 @@ class Progress:
             self.on_end()
 
     def advance(self, batches: int) -> None:
-        """One more optimizer step, made of `batches` batches of the loader (more than one: gradient accumulation)."""
+        """One more optimizer step, made of `batches` global batches: more than one where a loop adds up by itself."""
+        if self.sampler is not None and self.sampler.max_per_rank is not None and not self.sampler.in_steps:
+            # A step a micro-batch would move on by a whole global batch each time: samples would be left out unseen.
+            message = "a sampler with max_per_rank gives several batches a step: loop over relight.steps(loader, model)"
+            raise RuntimeError(message)
         self.step += 1
         if self.sampler is not None:
             for _ in range(batches):

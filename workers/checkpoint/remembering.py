@@ -12,8 +12,10 @@ from ...storage import checksum
 from ...storage.errors import Damaged
 from ...storage.layout import AttemptId
 from ...storage.manifest import Record
+from ...storage.shards import header_bytes
 from ...storage.shared_memory import SharedMemory
 from ...storage.staged import Seal
+from .candidate import Start
 from .collective import Circle
 
 
@@ -113,10 +115,16 @@ class Kept:
     def name_of(self, number: int) -> str:
         return f"shard {number} in the memory of rank {self.owners[number]}"
 
-    def bring(self, number: int) -> SharedMemory:
-        """Raises Damaged."""
+    def begin(self, number: int) -> Start:
+        """All of it, where it is. Raises Damaged."""
         kept = self._mine[number]
         receipt = kept.seal.receipt
-        if checksum.hash_blocks(kept.memory.view[: receipt.size], receipt.block_bytes) != receipt.blocks:
+        content = kept.memory.view[: receipt.size]
+        if checksum.hash_blocks(content, receipt.block_bytes) != receipt.blocks:
             raise Damaged(self.name_of(number), "its checksums do not match its seal")
-        return kept.memory
+        length = header_bytes(bytes(content[:8]), receipt.size, self.name_of(number))
+        return Start(bytes(content[:length]), receipt.block_bytes, len(receipt.blocks), kept.memory)
+
+    def read(self, number: int, blocks: range, buffer: memoryview) -> None:
+        """Nothing is left to be read."""
+        raise NotImplementedError

@@ -1,72 +1,67 @@
-"""Coming back: rank 0 picks a candidate, every rank proves its part of it, all vote, and only then is anything applied.
+"""Coming back: rank 0 picks a candidate, every rank proves its part of it, all vote, and only then is it applied.
 
-Ranks never list the storage. Each shard is brought by one rank, once, and then in reach of all (see `sharing`).
+Ranks never list the storage. Of each shard only what some rank needs is read, once, and then in reach of all who need
+it (see `assigning` and `sharing`). What a rank needs it says itself, when it has seen what there is.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
+
+import torch
 
 from ...storage.backends.base import Backend
-from ...storage.digest import global_state
 from ...storage.errors import Damaged, StorageError
-from ...storage.layout import AttemptId
-from ...storage.shards import Piece, ShardLayout, header_bytes, parse
-from ...storage.shared_memory import SharedMemory
-from ..errors import StorageTrouble
-from .blank import Blank
+from ..errors import StateMismatch
+from .assigning import assign, blocks
+from .bringing import Reading
+from .candidate import Candidate
 from .collective import Circle
+from .heads import Head, Unproven, open_head, vote
+from .placing import Placing, Want, pairs
 from .remembering import Remembered
-from .sharing import Sharing
-from .sources import Allocate, Candidate, Candidates
-from .state import rank_name
-from .tree import decode
+from .sharing import Sharing, Shelf
+from .sources import Candidates
+from .staging import Copier
 
-Held = dict[int, SharedMemory]
+Prepare = Callable[[Head], Placing]
+"""Compares a checkpoint with what is here and says what is needed of it. Raises StateMismatch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A proven checkpoint, all of it readable here. A context: at its end the memory is let go.
+    """A proven checkpoint. What was wanted is there, in the tensors that are new, or on the shelf for the live ones.
 
-    Leave it only when no rank looks at the shards any more (`Circle.meet`): memory that is kept is written anew.
+    A context: at its end the memory is let go. Leave it only when no rank looks at the shelf any more (`Circle.meet`).
     """
 
-    id: AttemptId
-    resumed_from: AttemptId | None
-    """The committed checkpoint that this is; None when it is in memory alone, and no power cut would leave it."""
-    from_memory: bool
-    layouts: tuple[ShardLayout, ...]
-    state: dict[str, Any]
-    """The global JSON."""
-    own: Any
-    """This rank's JSON; None when the world size has changed."""
-    shards: dict[int, memoryview]
-    held: Held
-    """What this rank has brought, by number of the shard. Of what it has read, whoever wants to keep some takes it out
-    before the end, and closes it; remembered memory is its finder's."""
-    neighbours: int
-    """The ranks of this host, this one included, as far as they reach each other's memory."""
+    head: Head
+    placing: Placing
+    late: Sequence[Want]
+    shelf: Shelf
+    copier: Copier
 
-    @property
-    def world_size(self) -> int:
-        """By how many ranks it was written."""
-        return len(self.layouts)
-
-    @property
-    def progress(self) -> dict[str, Any]:
-        facts: dict[str, Any] = decode(self.state["progress"], {})
-        return facts
+    def fill(self) -> None:
+        """Copy what was kept back into the live tensors. From here on they are the checkpoint's."""
+        self.copier.copy(pairs(self.late, self.shelf.views))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.shards.clear()
-        _let_go(self.held, from_memory=self.from_memory)
+        self.shelf.close()
+
+
+def everything(head: Head) -> Placing:
+    """Want all there is, into new tensors."""
+    placing = Placing(head.layouts)
+    for name in placing:
+        placing.targets()[name]
+    return placing
 
 
 def find(
@@ -76,114 +71,72 @@ def find(
     run: str = "",
     remembered: Sequence[Remembered] = (),
     sharing: Sharing | None = None,
-    allocate: Allocate = Blank,
+    prepare: Prepare = everything,
 ) -> Found | None:
-    """The newest checkpoint of which every byte is proven, or None when there is none to go on from. A collective.
+    """The newest checkpoint of which all that is needed is proven, or None when there is none. A collective.
 
-    `remembered` are the arenas that this rank has found, of which those of the `run` count; `allocate` makes the
-    memory that a shard of so many bytes is read into. Every candidate that is passed over is named with the reason.
+    `remembered` are the arenas that this rank has found, of which those of the `run` count; `prepare` is asked for each
+    candidate. Every candidate that is passed over is named with the reason.
 
     Raises:
         StorageTrouble: on all ranks, when the storage could not be asked on one of them.
+        StateMismatch: on all ranks, when a candidate that can be read does not fit on one of them.
     """
     sharing = sharing or Sharing(circle)
     candidates = Candidates(backend, circle, run, remembered)
-    while candidate := candidates.next(allocate):
-        held, damage, trouble = _bring_share(candidate, circle.rank)
+    while candidate := candidates.next():
+        shelf = Shelf()
         try:
-            _refuse_trouble(circle.exchange(trouble))
-            problems = [text for text in circle.exchange(damage) if text]
-            if not problems:
-                return _open(candidate, held, circle, sharing)
-        except Damaged as error:  # All ranks see the same headers, so all of them come by here.
-            problems = [str(error)]
+            return _prove(candidate, circle, sharing, shelf, prepare)
+        except Unproven as flaw:
+            shelf.close()
+            candidates.pass_over(candidate, str(flaw))
         except BaseException:
-            _let_go(held, from_memory=candidate.from_memory)
+            shelf.close()
             raise
-        _let_go(held, from_memory=candidate.from_memory)
-        candidates.pass_over(candidate, "; ".join(problems))
     candidates.end()
     return None
 
 
-def global_pieces(found: Found) -> dict[str, Piece]:
-    """One piece of each global tensor: enough to know its dtype and global shape."""
-    return {
-        placed.piece.name: placed.piece
-        for layout in found.layouts
-        for placed in layout.placed
-        if global_state({placed.piece.name: None})
-    }
-
-
-def _bring_share(candidate: Candidate, rank: int) -> tuple[Held, str, str]:
-    """This rank's shards, proven; or what is damaged about them; or why they could not be read."""
-    held: Held = {}
+def _prove(candidate: Candidate, circle: Circle, sharing: Sharing, shelf: Shelf, prepare: Prepare) -> Found:
+    head, begun = open_head(candidate, circle, shelf)
+    placing, needs = _tell_needs(circle, head, begun.block_bytes, prepare)
+    parcels = assign(needs, candidate.owners, begun.blocks)
+    sharing.open(shelf, begun.held, candidate.owners, candidate.sizes, parcels)
+    reading = Reading([parcel for parcel in parcels if parcel.reader == circle.rank], placing.wants, begun.block_bytes)
+    copier = Copier(_threads(sharing, circle.rank))
+    damage = trouble = ""
     try:
-        for number, owner in enumerate(candidate.owners):
-            if owner == rank:
-                held[number] = memory = candidate.bring(number)
-                shard = memory.view[: candidate.sizes[number]]
-                _header(shard, candidate.name_of(number))  # Its length may still be found wrong: before the vote.
+        reading.run(candidate, shelf, begun.blocks, copier)
+    except Damaged as error:
+        damage = str(error)
     except StorageError as error:
-        _let_go(held, from_memory=candidate.from_memory)
-        return {}, *((str(error), "") if isinstance(error, Damaged) else ("", str(error)))
-    return held, "", ""
+        trouble = str(error)
+    vote(circle, damage, trouble)
+    sharing.pass_on(shelf, parcels, begun.block_bytes)
+    return Found(head, placing, reading.late, shelf, copier)
 
 
-def _refuse_trouble(reports: Sequence[str]) -> None:
-    if troubles := [text for text in reports if text]:
-        # Nothing is known about these bytes. Taking an older checkpoint would rule this one out for good.
-        raise StorageTrouble("; ".join(troubles))
+def _tell_needs(
+    circle: Circle, head: Head, block_bytes: Sequence[int], prepare: Prepare
+) -> tuple[Placing, list[dict[int, list[tuple[int, int]]]]]:
+    """What is to be filled here, and which blocks every rank needs for that."""
+    placing, refusal = Placing(()), ""
+    try:
+        placing = prepare(head)
+    except StateMismatch as error:
+        refusal = str(error)
+    spans: dict[int, list[tuple[int, int]]] = {}
+    for want in placing.wants:
+        spans.setdefault(want.shard, []).extend(want.spans(block_bytes[want.shard]))
+    mine = {shard: blocks(own, block_bytes[shard]) for shard, own in spans.items()}
+    told = [json.loads(text) for text in circle.exchange(json.dumps([refusal, mine]))]
+    if any(refused for refused, _ in told):
+        raise StateMismatch(refusal or next(f"rank {rank}: {text}" for rank, (text, _) in enumerate(told) if text))
+    return placing, [{int(shard): [(a, b) for a, b in runs] for shard, runs in need.items()} for _, need in told]
 
 
-def _let_go(held: Held, *, from_memory: bool) -> None:
-    if not from_memory:
-        for memory in held.values():
-            memory.close()
-    held.clear()
-
-
-def _open(candidate: Candidate, held: Held, circle: Circle, sharing: Sharing) -> Found:
-    """Share what was brought and read all headers. Raises Damaged on all ranks alike."""
-    shards = sharing.share(held, candidate.owners, candidate.sizes)
-    layouts = []
-    for number, size in enumerate(candidate.sizes):
-        name = candidate.name_of(number)
-        layouts.append(parse(_header(shards[number], name), size, name))
-    _check_complete(layouts, candidate)
-    state: dict[str, Any] = {}
-    for layout in layouts:
-        state.update(global_state(layout.state))
-    own = None
-    if len(layouts) == circle.size:
-        own = layouts[circle.rank].state.get(rank_name(circle.rank))
-    return Found(
-        id=candidate.id,
-        resumed_from=candidate.resumed_from,
-        from_memory=candidate.from_memory,
-        layouts=tuple(layouts),
-        state=state,
-        own=own,
-        shards=shards,
-        held=held,
-        neighbours=len(sharing.hosts().group_of(circle.rank)),
-    )
-
-
-def _header(shard: memoryview, name: str) -> bytes:
-    return bytes(shard[: header_bytes(bytes(shard[:8]), len(shard), name)])
-
-
-def _check_complete(layouts: Sequence[ShardLayout], candidate: Candidate) -> None:
-    """The pieces of all shards together cover every tensor."""
-    covered: dict[str, int] = {}
-    whole: dict[str, int] = {}
-    for layout in layouts:
-        for piece in (placed.piece for placed in layout.placed):
-            covered[piece.name] = covered.get(piece.name, 0) + math.prod(piece.shape)
-            whole[piece.name] = math.prod(piece.global_shape)
-    for name, count in covered.items():
-        if count != whole[name]:
-            reason = f"its shards hold {count} of {whole[name]} elements of {name}"
-            raise Damaged(candidate.id.manifest_key, reason)
+def _threads(sharing: Sharing, rank: int) -> int:
+    """How many of this rank may copy at once: its part of the host's processors, which torch may use up by itself."""
+    neighbours = len(sharing.hosts().group_of(rank))
+    return max(1, len(os.sched_getaffinity(0)) // neighbours // torch.get_num_threads())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...storage.shared_memory import SharedMemory
 from ..errors import StorageTrouble
+from .assigning import Parcel
 from .blank import Blank
 from .collective import Circle
 from .hosts import Hosts, meet
@@ -18,6 +21,23 @@ from .hosts import Hosts, meet
 _PROBE_BYTES = 16
 
 Attach = Callable[[str, int], SharedMemory]
+
+
+@dataclass(slots=True)
+class Shelf:
+    """The shards as this rank reaches them, each byte at its place in the file; what nobody brings is not there.
+
+    `blanks` are those that it may write into, its own or a neighbour's.
+    """
+
+    views: dict[int, memoryview] = field(default_factory=dict)
+    blanks: dict[int, Blank] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Let go of everything. Only when no rank looks at it any more: memory that is kept is written anew."""
+        self.views.clear()
+        while self.blanks:
+            self.blanks.popitem()[1].close()
 
 
 def this_host() -> str:
@@ -35,36 +55,73 @@ class Sharing:
         self._attach = attach
         self._met: Hosts | None = None
 
-    def share(
-        self, held: Mapping[int, SharedMemory], owners: Sequence[int], sizes: Sequence[int]
-    ) -> dict[int, memoryview]:
-        """All shards by number, readable here. A collective: when it returns, all ranks can read all of them.
+    def open(
+        self,
+        shelf: Shelf,
+        held: Mapping[int, SharedMemory],
+        owners: Sequence[int],
+        sizes: Sequence[int],
+        parcels: Sequence[Parcel],
+    ) -> None:
+        """Put on the shelf all shards of which this rank needs, reads or passes on a parcel. A collective.
 
-        `held` are the shards that this rank brings, `owners[n]` is the rank that brings shard n, of `sizes[n]` bytes.
-        The memory is mapped as long as somebody looks at a view; no descriptor is kept.
+        `held` is memory that this rank has already, besides what is on the shelf, of shards that it owns: `owners[n]`
+        owns shard n, of `sizes[n]` bytes. A shard lies in one memory of each host that has to do with it.
 
         Raises:
-            StorageTrouble: on all ranks, when one of them had no room for what others sent, or could not map it.
+            StorageTrouble: on all ranks, when one of them had no room, or could not map what is a neighbour's.
         """
-        rank = self._circle.rank
+        rank, hosts = self._circle.rank, self.hosts()
+        users, writers = self._users(parcels)
+        group = set(hosts.group_of(rank))
+        wanted = [number for number in users if users[number] & group]
+        keepers = {number: hosts.holder(owners[number], rank) for number in wanted}
+        mine = {**held, **shelf.blanks}
+        with self._agreed("make room for"):
+            for number in wanted:
+                if keepers[number] == rank and number not in mine:
+                    mine[number] = shelf.blanks[number] = Blank(sizes[number])
+        addresses = self._tell({number: memory.address for number, memory in mine.items() if number in wanted})
+        with self._agreed("map"):
+            for number in wanted:
+                if number in mine:
+                    shelf.views[number] = mine[number].view[: sizes[number]]
+                elif rank in users[number]:
+                    address = addresses[keepers[number]][str(number)]
+                    if rank in writers[number]:
+                        shelf.blanks[number] = Blank.join(address, sizes[number])
+                        shelf.views[number] = shelf.blanks[number].view
+                    else:
+                        shelf.views[number] = self._look_at(address, sizes[number])
+
+    def pass_on(self, shelf: Shelf, parcels: Sequence[Parcel], block_bytes: Sequence[int]) -> None:
+        """Bring each parcel to the hosts that need it. A collective: then all ranks have all that they need."""
         hosts = self.hosts()
-        holders = [hosts.holder(owner, rank) for owner in owners]
-        mine = dict(held)
-        with ExitStack() as landed:
-            with self._agreed("make room for"):
-                for number, holder in enumerate(holders):
-                    if holder == rank and number not in mine:
-                        mine[number] = memory = Blank(sizes[number])
-                        landed.callback(memory.close)
-            addresses = self._tell({number: memory.address for number, memory in mine.items()})
-            views = {number: memory.view[: sizes[number]] for number, memory in mine.items()}
-            with self._agreed("map"):
-                for number, holder in enumerate(holders):
-                    if holder != rank:
-                        views[number] = self._look_at(addresses[holder][str(number)], sizes[number])
-        if len(hosts.groups) > 1:
-            self._pass_on(hosts, owners, views)
-        return views
+        if len(hosts.groups) == 1:
+            self._circle.meet()
+            return
+        travelling = [parcel for parcel in parcels if hosts.travels(parcel.reader, parcel.needed_by)]
+        with self._circle.rail(hosts.rails if travelling else ()) as rail:
+            for parcel in travelling:
+                porter = hosts.porter(parcel.reader, hosts.group_of(parcel.reader))
+                if rail is not None and porter in rail.ranks:
+                    size = block_bytes[parcel.shard]
+                    rail.send(shelf.views[parcel.shard][parcel.first * size : parcel.end * size], porter)
+            if rail is not None:
+                rail.wait()
+            self._circle.meet()  # The neighbours look at what this rank has received.
+
+    def _users(self, parcels: Sequence[Parcel]) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
+        """By shard: the ranks that look at it, and of these the ones that write into it, too."""
+        hosts = self.hosts()
+        users: dict[int, set[int]] = defaultdict(set)
+        writers: dict[int, set[int]] = defaultdict(set)
+        for parcel in parcels:
+            writers[parcel.shard].add(parcel.reader)
+            if hosts.travels(parcel.reader, parcel.needed_by):
+                writers[parcel.shard] |= {hosts.porter(parcel.reader, group) for group in hosts.groups}
+            users[parcel.shard] |= parcel.needed_by | writers[parcel.shard]
+        return users, writers
 
     def hosts(self) -> Hosts:
         """Which ranks can map each other's memory; tried out at the first call, which is a collective."""
@@ -97,16 +154,6 @@ class Sharing:
         view = memory.view[:size]
         memory.close()
         return view
-
-    def _pass_on(self, hosts: Hosts, owners: Sequence[int], views: Mapping[int, memoryview]) -> None:
-        with self._circle.rail(hosts.rails) as rail:
-            for number, owner in enumerate(owners):
-                porter = hosts.porter(owner, hosts.group_of(owner))
-                if rail is not None and porter in rail.ranks:
-                    rail.send(views[number], porter)
-            if rail is not None:
-                rail.wait()
-            self._circle.meet()  # The neighbours look at what this rank has received.
 
     def _tell(self, fact: Any) -> list[Any]:
         return [json.loads(text) for text in self._circle.exchange(json.dumps(fact))]

@@ -2,92 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from ...storage import generations
 from ...storage.backends.base import Backend
 from ...storage.catalog import Catalog, Listed, Standing
-from ...storage.errors import StorageUnavailable
-from ...storage.layout import AttemptId
 from ...storage.manifest import Manifest
-from ...storage.reading import ShardReader
-from ...storage.shared_memory import SharedMemory
 from ..notices import say
+from .candidate import Candidate, Stored
 from .collective import Circle
 from .lead import from_rank_zero
 from .remembering import Choice, Kept, Offer, Remembered, choices, exchange_offers
-
-_READ_THREADS = 4
-
-Allocate = Callable[[int], SharedMemory]
-"""Makes the memory that a shard of so many bytes is read into. Raises OSError."""
-
-
-class Candidate(Protocol):
-    """A checkpoint to go on from, if its bytes can be proven. All ranks hold the same facts of it."""
-
-    @property
-    def id(self) -> AttemptId: ...
-
-    @property
-    def owners(self) -> Sequence[int]:
-        """By number of the shard: the rank that brings it."""
-
-    @property
-    def sizes(self) -> Sequence[int]:
-        """By number of the shard: its bytes."""
-
-    @property
-    def resumed_from(self) -> AttemptId | None:
-        """The committed checkpoint that this is; None when it is in memory alone."""
-
-    @property
-    def from_memory(self) -> bool:
-        """The memory is its keeper's, who closes it."""
-
-    def name_of(self, number: int) -> str:
-        """The shard, as a message names it."""
-
-    def bring(self, number: int) -> SharedMemory:
-        """A shard that this rank owns, every byte proven, at the start of the memory.
-
-        Raises:
-            Damaged: the bytes are not what was written.
-            StorageError: nothing is known of the bytes.
-        """
-
-
-class Stored:
-    """A committed checkpoint as a candidate. Shard n is read by rank n, or n modulo the number of ranks."""
-
-    from_memory = False
-
-    def __init__(self, backend: Backend, manifest: Manifest, ranks: int, allocate: Allocate) -> None:
-        self.id = manifest.id
-        self.owners = tuple(number % ranks for number in range(manifest.world_size))
-        self.sizes = tuple(entry.size for entry in manifest.shards)
-        self.resumed_from = manifest.id
-        self._backend = backend
-        self._manifest = manifest
-        self._allocate = allocate
-
-    def name_of(self, number: int) -> str:
-        return self._manifest.shard_key(number)
-
-    def bring(self, number: int) -> SharedMemory:
-        reader = ShardReader(self._backend, self._manifest, number)
-        try:
-            memory = self._allocate(reader.size)
-        except OSError as error:
-            message = f"there is no memory to read {reader.key} ({reader.size} bytes) into: {error.strerror}"
-            raise StorageUnavailable(message) from error
-        try:
-            reader.read_into(memory.view[: reader.size], threads=_READ_THREADS)
-        except BaseException:
-            memory.close()
-            raise
-        return memory
 
 
 class Candidates:
@@ -105,14 +31,14 @@ class Candidates:
         self._offers = exchange_offers(remembered, circle)
         self._walk: _Walk | None = None
 
-    def next(self, allocate: Allocate) -> Candidate | None:
+    def next(self) -> Candidate | None:
         """A collective. Raises as `from_rank_zero` does."""
         answer = from_rank_zero(self._circle, self._pick)
         if "kept" in answer:
             return Kept(Choice.model_validate_json(answer["kept"]), self._remembered, committed=answer["committed"])
         if "stored" in answer:
             manifest = Manifest.model_validate_json(answer["stored"])
-            return Stored(self._backend, manifest, self._circle.size, allocate)
+            return Stored(self._backend, manifest, self._circle.size)
         return None
 
     def pass_over(self, candidate: Candidate, reason: str) -> None:

@@ -8,10 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from ...storage.arrangement import Arrangement, arrange, lay_out
+from ...storage.boxes import Box
 from ...storage.shards import Piece, Placed, ShardLayout
 from .arenas import Arena
+from .geometry import held, local_part
 from .plan import TensorSpec, share
 from .state import Captured, spec_of
 from .windows import box_of
@@ -70,9 +73,17 @@ def work(arena: Arena, layout: ShardLayout, captured: Captured, may_wait: Callab
     for placed, target in zip(layout.placed, arena.targets(layout.placed), strict=True):
         piece = placed.piece
         if piece.size:
-            pair = (target, box_of(sources[piece.name], piece))
+            pair = (target, source_of(sources[piece.name], piece))
             (parts.later if may_wait(piece.name) else parts.now).append(pair)
     return parts
+
+
+def source_of(tensor: torch.Tensor, piece: Piece) -> torch.Tensor:
+    """The part of a live tensor that a piece is a copy of."""
+    box = Box.of(piece)
+    if isinstance(tensor, DTensor):
+        return box_of(local_part(tensor), held(tensor, piece.name).box, box)
+    return box_of(tensor, Box.whole(piece.global_shape), box)
 
 
 class Copier:

@@ -7,6 +7,7 @@ import warnings
 
 import torch
 
+from ...storage.boxes import Box
 from ...storage.shards import ITEM_BYTES, Piece, Placed
 from .dtypes import DTYPES
 
@@ -38,9 +39,6 @@ def tensor_at(view: memoryview, start: int, piece: Piece) -> torch.Tensor:
     return torch.frombuffer(view, dtype=DTYPES[piece.dtype], offset=start, count=count).reshape(piece.shape)
 
 
-def box_of(whole: torch.Tensor, piece: Piece) -> torch.Tensor:
-    """The part of a global tensor that the piece covers, as a view."""
-    if piece.is_whole:
-        return whole
-    slices = tuple(slice(start, start + length) for start, length in zip(piece.offset, piece.shape, strict=True))
-    return whole[slices]
+def box_of(local: torch.Tensor, held: Box, box: Box) -> torch.Tensor:
+    """A part of a global tensor, as a view of what of it is here: `local` is its box `held`, in which `box` lies."""
+    return local if box == held else local[box.within(held).slices]

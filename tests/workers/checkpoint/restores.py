@@ -14,14 +14,15 @@ from typing import Any
 import torch
 
 from relight.storage.backends.local import LocalBackend
+from relight.storage.shared_memory import SharedMemory
 from relight.tests.workers.checkpoint import states
-from relight.workers.checkpoint.applying import apply, check_fits
+from relight.workers.checkpoint.applying import Fitting
+from relight.workers.checkpoint.assigning import Parcel
 from relight.workers.checkpoint.blank import Blank
 from relight.workers.checkpoint.collective import Circle, Rail
 from relight.workers.checkpoint.remembering import Remembered
 from relight.workers.checkpoint.restoring import Found, find
-from relight.workers.checkpoint.sharing import Sharing
-from relight.workers.checkpoint.state import Parts
+from relight.workers.checkpoint.sharing import Sharing, Shelf
 from relight.workers.errors import StorageTrouble
 from relight.workers.parallel import World
 
@@ -66,9 +67,10 @@ def _restore(world: World, url: Path, host: str) -> dict[str, Any]:
     backend, circle = Counting(url), Watched(world)
     sharing = Sharing(circle, host=host)
     parts = states.parts(world.rank, steps=0)
-    found = find(backend, circle, sharing=sharing)
+    fitting = Fitting(parts, circle.rank, circle.size)
+    found = find(backend, circle, sharing=sharing, prepare=fitting.prepare)
     assert found is not None
-    _apply(found, parts, circle)
+    _apply(found, fitting, circle)
     return {
         "state": states.fingerprint(parts),
         "draw": float(torch.rand(())),
@@ -79,10 +81,9 @@ def _restore(world: World, url: Path, host: str) -> dict[str, Any]:
     }
 
 
-def _apply(found: Found, parts: Parts, circle: Circle) -> None:
+def _apply(found: Found, fitting: Fitting, circle: Circle) -> None:
     with found:
-        check_fits(parts, found)
-        apply(parts, found, circle.rank)
+        fitting.apply(found)
         circle.meet()
 
 
@@ -109,10 +110,20 @@ def _share_hidden(world: World, hidden: set[int]) -> dict[str, Any]:
     sizes = [1000 + rank for rank in range(world.world_size)]
     with _hiding() if world.rank in hidden else contextlib.nullcontext():
         sharing = Sharing(circle)
-        shards = sharing.share({world.rank: mine}, range(world.world_size), sizes)
+        shelf = share(sharing, {world.rank: mine}, sizes, world.world_size)
+    right = all(bytes(shelf.views[rank]) == bytes([rank + 1]) * size for rank, size in enumerate(sizes))
+    shelf.close()
     mine.close()
-    right = all(bytes(shards[rank]) == bytes([rank + 1]) * size for rank, size in enumerate(sizes))
     return {"groups": sharing.hosts().groups, "right": right}
+
+
+def share(sharing: Sharing, mine: dict[int, SharedMemory], sizes: Sequence[int], world_size: int) -> Shelf:
+    """Shard n, one block that rank n has, comes to all ranks."""
+    shelf, everybody = Shelf(), frozenset(range(world_size))
+    parcels = [Parcel(number, 0, 1, number, everybody) for number in range(len(sizes))]
+    sharing.open(shelf, mine, range(len(sizes)), sizes, parcels)
+    sharing.pass_on(shelf, parcels, sizes)
+    return shelf
 
 
 @contextlib.contextmanager
@@ -134,9 +145,9 @@ def _hiding() -> Iterator[None]:
 
 def no_room(world: World) -> str:
     """A rank cannot hold what another host's would send."""
-    mine = {0: Blank(100)} if world.rank == 0 else {}
+    mine: dict[int, SharedMemory] = {0: Blank(100)} if world.rank == 0 else {}
     try:
-        Sharing(Circle(world.control), host=str(world.rank)).share(mine, [0], [1 << 62])
+        share(Sharing(Circle(world.control), host=str(world.rank)), mine, [1 << 62], world.world_size)
     except StorageTrouble as error:
         return str(error)
     return "shared"
@@ -165,13 +176,15 @@ def remembering(world: World, directory: Path) -> dict[str, Any]:
 def _resume(world: World, directory: Path, remembered: list[Remembered]) -> dict[str, Any]:
     backend, circle = Counting(directory / "run"), Circle(world.control)
     parts = states.parts(world.rank, steps=0)
-    found = find(backend, circle, run="a-run", remembered=remembered)
+    fitting = Fitting(parts, circle.rank, circle.size)
+    found = find(backend, circle, run="a-run", remembered=remembered, prepare=fitting.prepare)
     assert found is not None
-    step = found.resumed_from.step if found.resumed_from else None
-    _apply(found, parts, circle)
+    head = found.head
+    step = head.resumed_from.step if head.resumed_from else None
+    _apply(found, fitting, circle)
     return {
-        "step": found.progress["step"],
-        "from memory": found.from_memory,
+        "step": head.progress["step"],
+        "from memory": head.from_memory,
         "committed": step,
         "read": backend.read_bytes,
         "state": states.fingerprint(parts),

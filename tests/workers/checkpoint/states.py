@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from relight.storage.shared_memory import SharedMemory
 from relight.storage.staged import Seal
 from relight.tests.storage.checkpoints import attempt_id, job
 from relight.workers.checkpoint.remembering import Remembered
-from relight.workers.checkpoint.staging import Planner
+from relight.workers.checkpoint.staging import Planner, source_of
 from relight.workers.checkpoint.state import Parts, capture
-from relight.workers.checkpoint.windows import box_of, tensor_at
+from relight.workers.checkpoint.windows import tensor_at
 
 
 def parts(seed: int, *, steps: int) -> Parts:
@@ -44,13 +44,17 @@ def parts(seed: int, *, steps: int) -> Parts:
 def shard(of: Parts, step: int, rank: int, world_size: int) -> memoryview:
     """What `rank` would stage. Its generators are where a seed of its own put them."""
     torch.manual_seed(1000 + rank)
-    captured = capture(of, {"epoch": 0, "step": step, "samples": 0, "loss": None, "metrics": {}}, rank)
+    return staged(of, {"epoch": 0, "step": step, "samples": 0, "loss": None, "metrics": {}}, rank, world_size)
+
+
+def staged(of: Parts, facts: Mapping[str, Any], rank: int, world_size: int) -> memoryview:
+    captured = capture(of, facts, rank)
     layout = Planner(rank, world_size).layout(captured)
     data = memoryview(bytearray(layout.size))
     data[: len(layout.header)] = layout.header
     sources = captured.tensors | captured.own_tensors
     for placed in layout.placed:
-        tensor_at(data, placed.start, placed.piece).copy_(box_of(sources[placed.piece.name], placed.piece))
+        tensor_at(data, placed.start, placed.piece).copy_(source_of(sources[placed.piece.name], placed.piece))
     return data
 
 
@@ -82,13 +86,13 @@ def fingerprint(of: Parts) -> str:
     for name, value in sorted(_flat(of), key=lambda item: item[0]):
         content = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         hasher.update(f"{name} {value.dtype} {tuple(value.shape)}".encode() + content)
-    assert of.optimizer is not None
-    hasher.update(repr([of.optimizer.param_groups[0]["lr"], of.shared["scheduler"].state_dict()]).encode())
+    hasher.update(
+        repr([of.optimizers["optimizer"].param_groups[0]["lr"], of.shared["scheduler"].state_dict()]).encode()
+    )
     return hasher.hexdigest()
 
 
 def _flat(of: Parts) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from of.model.state_dict().items()
-    assert of.optimizer is not None
-    for number, state in of.optimizer.state_dict()["state"].items():
+    yield from of.models[""].state_dict().items()
+    for number, state in of.optimizers["optimizer"].state_dict()["state"].items():
         yield from ((f"{number} {key}", value) for key, value in state.items())

@@ -13,11 +13,12 @@ from torch import nn
 from relight.storage.backends.local import LocalBackend
 from relight.tests.workers.checkpoint import states
 from relight.workers.checkpoint import staging
-from relight.workers.checkpoint.applying import apply, check_fits
+from relight.workers.checkpoint.applying import Fitting
 from relight.workers.checkpoint.collective import Circle
+from relight.workers.checkpoint.heads import Head
 from relight.workers.checkpoint.models import in_place
 from relight.workers.checkpoint.placing import Placing
-from relight.workers.checkpoint.restoring import Found, find
+from relight.workers.checkpoint.restoring import find
 from relight.workers.checkpoint.state import Parts
 
 
@@ -97,17 +98,22 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], bool]] = {
 }
 
 
-def found_of(url: Path, of: Parts, world_size: int = 3) -> Found:
+def load(url: Path, of: Parts, parts: Parts, world_size: int = 3) -> None:
+    """What `world_size` ranks have saved `of`, into `parts`."""
     states.store(url, of, 5, world_size)
+    fitting = Fitting(parts, 0, 1)
+    found = find(LocalBackend(url), Circle(None), prepare=fitting.prepare)
+    assert found is not None
+    with found:
+        fitting.apply(found)
+
+
+def head_of(url: Path, of: Parts) -> Head:
+    states.store(url, of, 5, 3)
     found = find(LocalBackend(url), Circle(None))
     assert found is not None
-    return found
-
-
-def load(found: Found, parts: Parts) -> None:
     with found:
-        check_fits(parts, found)
-        apply(parts, found, 0)
+        return found.head
 
 
 @pytest.mark.parametrize("kind", MODULES)
@@ -117,7 +123,7 @@ def test_a_model_is_as_load_state_dict_would_leave_it(tmp_path: Path, kind: str)
     if isinstance(saved, Counted):
         saved.count = 9
     places = [tensor.data_ptr() for tensor in live.parameters()]
-    load(found_of(tmp_path, Parts(model=saved)), Parts(model=live))
+    load(tmp_path, Parts(model=saved), Parts(model=live))
     expected.load_state_dict(dict(saved.state_dict()))
     for name, value in expected.state_dict().items():
         got = live.state_dict()[name]
@@ -128,18 +134,17 @@ def test_a_model_is_as_load_state_dict_would_leave_it(tmp_path: Path, kind: str)
 @pytest.mark.parametrize("kind", MODULES)
 def test_only_what_loads_plainly_is_written_in_place(tmp_path: Path, kind: str) -> None:
     make, plainly = MODULES[kind]
-    found = found_of(tmp_path, Parts(model=make()))
-    live = make()
-    targets = in_place(live, found.state["model"], Placing(found.layouts, found.shards))
+    head = head_of(tmp_path, Parts(model=make()))
+    targets = in_place(make(), head.state["model"], Placing(head.layouts))
     assert (targets is not None) == plainly
 
 
 def test_a_loader_that_only_one_module_has_is_not_passed_by(tmp_path: Path) -> None:
-    live, found = nn.Linear(3, 2), found_of(tmp_path, Parts(model=nn.Linear(3, 2)))
-    placing = Placing(found.layouts, found.shards)
-    assert in_place(live, found.state["model"], placing) is not None
+    live, head = nn.Linear(3, 2), head_of(tmp_path, Parts(model=nn.Linear(3, 2)))
+    placing = Placing(head.layouts)
+    assert in_place(live, head.state["model"], placing) is not None
     live._load_from_state_dict = lambda *_: None  # type: ignore[method-assign]
-    assert in_place(live, found.state["model"], placing) is None
+    assert in_place(live, head.state["model"], placing) is None
 
 
 @pytest.mark.parametrize("steps", [0, 1])
@@ -148,13 +153,12 @@ def test_an_optimizer_s_state_is_written_where_it_is_or_made(
     tmp_path: Path, steps: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(staging, "_SPREAD_BYTES", 1)
-    monkeypatch.setattr("relight.workers.checkpoint.applying._threads", lambda _: threads)
+    monkeypatch.setattr("relight.workers.checkpoint.restoring._threads", lambda *_: threads)
     saved, live = states.parts(1, steps=3), states.parts(2, steps=steps)
-    assert live.optimizer is not None
-    before = [tensor for state in live.optimizer.state.values() for tensor in state.values()]
-    load(found_of(tmp_path, saved), live)
+    before = [tensor for state in live.optimizers["optimizer"].state.values() for tensor in state.values()]
+    load(tmp_path, saved, live)
     assert states.fingerprint(live) == states.fingerprint(saved)
-    after = [tensor for state in live.optimizer.state.values() for tensor in state.values()]
+    after = [tensor for state in live.optimizers["optimizer"].state.values() for tensor in state.values()]
     assert {tensor.data_ptr() for tensor in before} <= {tensor.data_ptr() for tensor in after}
 
 
@@ -164,27 +168,27 @@ def test_moments_of_another_dtype_than_their_weights_stay_exact(tmp_path: Path) 
         return Parts(model=model, optimizer=torch.optim.AdamW(model.parameters()))
 
     saved, live = made(), made()
-    assert saved.optimizer is not None
-    assert live.optimizer is not None
     third = torch.full((400, 300), 1 / 3)
-    saved.optimizer.state[saved.model.get_parameter("weight")] = {
+    saved.optimizers["optimizer"].state[saved.models[""].get_parameter("weight")] = {
         "step": torch.tensor(1.0),
         "exp_avg": third,
         "exp_avg_sq": third,
     }
-    load(found_of(tmp_path, saved), live)
-    restored = live.optimizer.state[live.model.get_parameter("weight")]
+    load(tmp_path, saved, live)
+    restored = live.optimizers["optimizer"].state[live.models[""].get_parameter("weight")]
     assert restored["exp_avg"].dtype == torch.float32
     assert torch.equal(restored["exp_avg"], third)
 
 
 def test_what_a_part_keeps_is_its_own_whatever_becomes_of_the_memory(tmp_path: Path) -> None:
-    part = Keeping(0.0)
-    found = found_of(tmp_path, Parts(model=Doubling(2, 2), shared={"ema": Keeping(3.0)}))
-    memory = list(found.held.values())
-    kept = found.held.pop(0)  # As whoever makes it an arena.
-    load(found, Parts(model=Doubling(2, 2), shared={"ema": part}))
-    kept.view[:] = bytes(kept.size)
+    part, url = Keeping(0.0), tmp_path
+    states.store(url, Parts(model=Doubling(2, 2), shared={"ema": Keeping(3.0)}), 5, 3)
+    fitting = Fitting(Parts(model=Doubling(2, 2), shared={"ema": part}), 0, 1)
+    found = find(LocalBackend(url), Circle(None), prepare=fitting.prepare)
+    assert found is not None
+    with found:
+        fitting.apply(found)
+        for blank in found.shelf.blanks.values():
+            blank.view[:] = bytes(blank.size)
     assert part.value.tolist() == [3.0] * 5
-    assert [len(each.view) for each in memory] == [kept.size, 0, 0]
-    kept.close()
+    assert not found.shelf.blanks

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models import resnet18
 
+from relight.storage.boxes import Box
 from relight.storage.shards import Piece
-from relight.workers.checkpoint.plan import SMALLEST_CUT_BYTES, TensorSpec, share
+from relight.workers.checkpoint.plan import SMALLEST_CUT_BYTES, Held, TensorSpec, share
 from relight.workers.checkpoint.state import spec_of
 
 SHAPES = st.lists(st.integers(0, 40), max_size=3).map(tuple)
@@ -42,6 +43,38 @@ def test_over_all_ranks_every_tensor_is_written_exactly_once(specs: list[TensorS
 def test_what_only_rank_0_has_right_is_written_by_rank_0(specs: list[TensorSpec], world_size: int) -> None:
     elsewhere = {piece.name for rank in range(1, world_size) for piece in share(specs, rank, world_size)}
     assert not elsewhere & {spec.name for spec in specs if spec.rank_zero}
+
+
+@given(
+    rows=st.lists(st.integers(0, 40), min_size=1, max_size=6),
+    shards=st.integers(1, 4),
+    replicas=st.integers(1, 3),
+    wide=st.booleans(),
+)
+def test_replicas_of_a_shard_share_it_and_all_shards_make_up_the_tensor(
+    rows: list[int], shards: int, replicas: int, *, wide: bool
+) -> None:
+    """Rank r holds shard r modulo `shards`, as torch cuts dimension 0; some ranks may hold nothing."""
+    columns = SMALLEST_CUT_BYTES // 4 if wide else 1
+    written: dict[str, list[Piece]] = {f"t{number}": [] for number in range(len(rows))}
+    for rank in range(shards * replicas):
+        by = tuple(range(rank % shards, shards * replicas, shards))
+        specs = [
+            TensorSpec(
+                f"t{number}", "F32", (count, columns), held=Held(chunk(count, columns, rank % shards, shards), by)
+            )
+            for number, count in enumerate(rows)
+        ]
+        for piece in share(specs, rank, shards * replicas):
+            written[piece.name].append(piece)
+    for number, count in enumerate(rows):
+        assert rows_covered(written[f"t{number}"]) == list(range(count))
+
+
+def chunk(rows: int, columns: int, shard: int, shards: int) -> Box:
+    length = -(-rows // shards)
+    start = min(shard * length, rows)
+    return Box((start, 0), (min(length, rows - start), columns))
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4, 8])

@@ -96,30 +96,30 @@ def stored(tmp_path: Path) -> Path:
 def test_memory_is_used_when_it_is_not_older_than_the_storage(stored: Path, step: int, *, wanted: bool) -> None:
     found = resume(stored, from_memory(step))
     assert found is not None
-    assert found.from_memory == wanted
-    assert found.progress["step"] == max(step, 4)
+    assert found.head.from_memory == wanted
+    assert found.head.progress["step"] == max(step, 4)
 
 
 def test_memory_is_used_where_nothing_is_stored_yet(tmp_path: Path) -> None:
     found = resume(tmp_path, from_memory(2))
     assert found is not None
-    assert (found.id, found.resumed_from, found.world_size) == (attempt_id(2), None, 1)
+    assert (found.head.id, found.head.resumed_from, found.head.world_size) == (attempt_id(2), None, 1)
 
 
 def test_what_is_stored_as_well_is_known_to_be(stored: Path) -> None:
     found = resume(stored, from_memory(4))
     assert found is not None
-    assert (found.from_memory, found.resumed_from) == (True, attempt_id(4))
+    assert (found.head.from_memory, found.head.resumed_from) == (True, attempt_id(4))
     other = resume(stored, from_memory(4, token="of another worker group"))
     assert other is not None
-    assert other.resumed_from is None
+    assert other.head.resumed_from is None
 
 
 @pytest.mark.parametrize("changes", [{"run": "another-run"}, {"world_size": 2}])
 def test_another_run_s_memory_and_a_part_of_a_world_s_are_not_used(stored: Path, changes: dict[str, Any]) -> None:
     found = resume(stored, from_memory(5, **changes))
     assert found is not None
-    assert not found.from_memory
+    assert not found.head.from_memory
 
 
 def test_memory_is_not_used_after_another_launcher_has_started(stored: Path) -> None:
@@ -132,7 +132,7 @@ def test_memory_is_not_used_after_another_launcher_has_started(stored: Path) -> 
 
 def found_from_memory(found: Found | None) -> bool:
     assert found is not None
-    return found.from_memory
+    return found.head.from_memory
 
 
 def torn(step: int) -> Remembered:
@@ -146,14 +146,14 @@ def test_torn_memory_gives_way_to_older_memory_and_then_to_the_storage(
 ) -> None:
     found = resume(stored, torn(7), from_memory(6))
     assert found is not None
-    assert found.progress["step"] == 6
+    assert found.head.progress["step"] == 6
     assert capsys.readouterr().err == (
         "relight: what the hosts' memory has of step 7 is not used: shard 0 in the memory of rank 0 is damaged: "
         "its checksums do not match its seal. Trying the one before it\n"
     )
     found = resume(stored, torn(7), torn(6))
     assert found is not None
-    assert (found.progress["step"], found.from_memory) == (4, False)
+    assert (found.head.progress["step"], found.head.from_memory) == (4, False)
 
 
 def test_memory_that_is_shorter_than_its_seal_says_is_not_used(stored: Path) -> None:
@@ -182,7 +182,7 @@ def test_memory_between_two_stored_ones_is_next_when_the_newer_is_damaged(
     newest.write_bytes(data)
     found = resume(stored, from_memory(6))
     assert found is not None
-    assert (found.progress["step"], found.from_memory) == (6, True)
+    assert (found.head.progress["step"], found.head.from_memory) == (6, True)
     assert "checkpoint of step 9 is not used" in capsys.readouterr().err
 
 
@@ -191,5 +191,5 @@ def test_remembered_memory_stays_its_finder_s(stored: Path) -> None:
     found = resume(stored, remembered)
     assert found is not None
     with found:
-        assert found.held[0] is remembered.memory
+        assert not found.shelf.blanks
     assert len(remembered.memory.view) == remembered.memory.size

@@ -31,7 +31,7 @@ def test_a_storage_that_cannot_be_read_is_trouble_and_no_reason_to_take_an_older
 def test_the_newest_proven_checkpoint_is_found(saved: Path) -> None:
     found = find(LocalBackend(saved), Circle(None))
     assert found is not None
-    assert found.progress["step"] == 4
+    assert found.head.progress["step"] == 4
 
 
 def test_an_empty_storage_has_nothing_to_go_on_from(tmp_path: Path) -> None:
