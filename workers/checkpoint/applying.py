@@ -38,6 +38,8 @@ class Fitting:
         self._world_size = world_size
         self._is_blank = is_blank
         self._loadings: list[Loading] = []
+        self.has_begun = False
+        """Whether a candidate may have left something in what is blank."""
 
     def prepare(self, head: Head) -> Placing:
         """What of the checkpoint is needed here. Nothing that lives is touched but what is blank.
@@ -46,6 +48,7 @@ class Fitting:
             StateMismatch: it does not fit; everything that differs is named.
         """
         check_fits(self._parts, head, self._world_size)
+        self.has_begun = True
         placing = Placing(head.layouts, self._rank)
         parts, state = self._parts, head.state
         self._loadings = [

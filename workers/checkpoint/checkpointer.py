@@ -200,8 +200,8 @@ class Checkpointer:
 
     def _find_and_apply(self, run: str) -> Found | None:
         check_alike(self._parts, self._circle)
-        is_blank = materialize(self._parts.models, self._initialize)
-        fitting = Fitting(self._parts, self._circle.rank, self._circle.size, is_blank=is_blank)
+        refill = materialize(self._parts.models, self._initialize)
+        fitting = Fitting(self._parts, self._circle.rank, self._circle.size, is_blank=refill is not None)
         remembered = recall(self.url, self._circle, self._settings.saving(self._origin), run=run)
         found = find(self._backend, self._circle, run=run, remembered=remembered, prepare=fitting.prepare)
         if found is not None:
@@ -209,7 +209,9 @@ class Checkpointer:
                 fitting.apply(found)
                 self._circle.meet()  # Until here a neighbour may look at what this rank has read.
             self.progress.update(found.head.progress)
-        elif self._init_from is not None:
+        elif refill is not None and fitting.has_begun:
+            refill()
+        if found is None and self._init_from is not None:
             initial = load_initial(self._parts.model, self._init_from, self._circle)
             self._say(initial.text)
             if self._circle.rank == 0:

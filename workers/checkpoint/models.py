@@ -77,9 +77,10 @@ def in_place(
     return targets if len(targets) == len(own_names) else None
 
 
-def materialize(models: Mapping[str, nn.Module], initialize: Callable[[], object] | None) -> bool:
-    """Give models that are on the meta device memory, and first values; whether there were any.
+def materialize(models: Mapping[str, nn.Module], initialize: Callable[[], object] | None) -> Loading | None:
+    """Give models that are on the meta device memory, and first values; None where there were none.
 
+    What is returned gives them their first values again: for when a checkpoint was begun with and turned out damaged.
     The values come from `initialize`, or else from each module's own `reset_parameters`. They count where there is no
     checkpoint to go on from, and for buffers that are in none.
 
@@ -88,7 +89,7 @@ def materialize(models: Mapping[str, nn.Module], initialize: Callable[[], object
     """
     blank = [model for model in models.values() if any(_has_meta(part) for part in model.modules())]
     if not blank:
-        return False
+        return None
     lazy = [(name, part) for model in blank for name, part in model.named_modules() if _has_meta(part)]
     unfilled = [name or type(part).__name__ for name, part in lazy if not hasattr(part, "reset_parameters")]
     if initialize is None and unfilled:
@@ -105,13 +106,14 @@ def materialize(models: Mapping[str, nn.Module], initialize: Callable[[], object
             model._apply(partial(_with_memory, _device_of(model)))  # noqa: SLF001 -- as Module.to_empty does, which empties buffers that have content, too
     finally:
         torch.__future__.set_swap_module_params_on_conversion(swaps)
-    if initialize is not None:
-        initialize()
-    else:
-        with torch.no_grad():
-            for _, part in lazy:
-                part.reset_parameters()
-    return True
+
+    @torch.no_grad()
+    def fill() -> None:
+        for fill_one in [initialize] if initialize is not None else [part.reset_parameters for _, part in lazy]:
+            fill_one()
+
+    fill()
+    return fill
 
 
 def _with_memory(device: torch.device, tensor: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ import torch
 
 from ...storage.backends.base import Backend
 from ...storage.errors import Damaged, StorageError
-from ..errors import StateMismatch
+from ..errors import NotCaptured, StateMismatch
 from .assigning import assign, blocks
 from .bringing import Reading
 from .candidate import Candidate
@@ -121,18 +121,18 @@ def _tell_needs(
     circle: Circle, head: Head, block_bytes: Sequence[int], prepare: Prepare
 ) -> tuple[Placing, list[dict[int, list[tuple[int, int]]]]]:
     """What is to be filled here, and which blocks every rank needs for that."""
-    placing, refusal = Placing(()), ""
+    placing, refusal = Placing(()), None
     try:
         placing = prepare(head)
-    except StateMismatch as error:
-        refusal = str(error)
+    except (StateMismatch, NotCaptured) as error:
+        refusal = error
     spans: dict[int, list[tuple[int, int]]] = {}
     for want in placing.wants:
         spans.setdefault(want.shard, []).extend(want.spans(block_bytes[want.shard]))
     mine = {shard: blocks(own, block_bytes[shard]) for shard, own in spans.items()}
-    told = [json.loads(text) for text in circle.exchange(json.dumps([refusal, mine]))]
+    told = [json.loads(text) for text in circle.exchange(json.dumps([str(refusal or ""), mine]))]
     if any(refused for refused, _ in told):
-        raise StateMismatch(refusal or next(f"rank {rank}: {text}" for rank, (text, _) in enumerate(told) if text))
+        raise refusal or StateMismatch(next(f"rank {rank}: {text}" for rank, (text, _) in enumerate(told) if text))
     return placing, [{int(shard): [(a, b) for a, b in runs] for shard, runs in need.items()} for _, need in told]
 
 

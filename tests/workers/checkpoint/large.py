@@ -85,7 +85,7 @@ def _restore(world: World, url: Path, wrap: str, device: str) -> dict[str, Any]:
     parts = _parts(world, wrap, device)
     dist.barrier()
     before = _reset_peak()
-    is_blank = materialize(parts.models, lambda: None)
+    is_blank = materialize(parts.models, lambda: None) is not None
     fitting = Fitting(parts, world.rank, world.world_size, is_blank=is_blank)
     found = find(backend, circle, prepare=fitting.prepare)
     assert found is not None

@@ -134,6 +134,27 @@ def test_with_nothing_to_resume_its_modules_fill_themselves_or_the_caller_does(t
     assert filled[0].weight.unique().tolist() == [3.0]
 
 
+def test_what_a_damaged_checkpoint_left_in_a_model_without_values_is_not_begun_with(tmp_path: Path) -> None:
+    """What is nobody's may be written before all is proven. Then there has to be something else in its place."""
+    trained = nn.Linear(1024, 1200)  # More than one block: the bias is in the first.
+    checkpointer = open_run(tmp_path, trained)
+    checkpointer.restore()
+    checkpointer.step()
+    checkpointer.finish()
+    shard = next(tmp_path.glob("checkpoints/*/*.safetensors"))
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    blank = nn.Linear(1024, 1200, device="meta")
+
+    def fill() -> None:
+        for parameter in blank.parameters():
+            nn.init.constant_(parameter, 3.0)
+
+    assert open_run(tmp_path, blank, initialize=fill).restore().step == 0
+    assert [parameter.unique().tolist() for parameter in blank.parameters()] == [[3.0]] * 2
+
+
 class Bare(nn.Module):
     """Has a tensor and no way to fill it."""
 
