@@ -192,7 +192,7 @@ def saving(world: World, directory: Path) -> dict[str, Any]:
 def resuming(world: World, directory: Path) -> list[dict[str, Any]]:
     """For each pair: the digest of what was resumed, saved again, and the losses of the steps after it."""
     answers = []
-    for saved, wrap in json.loads((directory / "pairs.json").read_text()):
+    for saved, wrap, again in json.loads((directory / "pairs.json").read_text()):
         run = Run(world, wrap, directory / saved, seed=2)
         progress = run.checkpointer.restore()
         to = f"{wrap}-{world.world_size}"
@@ -200,7 +200,7 @@ def resuming(world: World, directory: Path) -> list[dict[str, Any]]:
             "from": saved,
             "as": to,
             "step": progress.step,
-            "digest": run.save_again(directory / f"{saved}-as-{to}", progress.facts()),
+            "digest": run.save_again(directory / again, progress.facts()),
             "losses": [run.train(STEPS + step) for step in range(MORE)],
         }
         answers.append(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ TOLERANCE = 1e-5
 
 KINDS = [f"{wrap}-{world_size}" for world_size in WORLDS for wrap in WRAPS]
 AT_ONCE = 6
+PLACES = itertools.count()
 
 Saved = tuple[Path, dict[str, dict[str, Any]]]
 
@@ -39,9 +41,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
 @pytest.mark.timeout(900)
 def test_what_one_wrap_and_world_saved_goes_on_in_another(saved: Saved) -> None:
     """Every kind is saved once, and goes on as itself and as another."""
-    check(
-        saved, [(kind, KINDS[(place + shift) % len(KINDS)]) for place, kind in enumerate(KINDS) for shift in (0, 5, 7)]
-    )
+    check(saved, [(kind, KINDS[(place + shift) % len(KINDS)]) for place, kind in enumerate(KINDS) for shift in (0, 5)])
 
 
 @pytest.mark.soak
@@ -73,7 +73,8 @@ def resumed(directory: Path, pairs: list[tuple[str, str]]) -> list[dict[str, Any
     for world_size in WORLDS:
         own = [(kind, other.split("-")[0]) for kind, other in pairs if other.endswith(f"-{world_size}")]
         for first in range(0, len(own), AT_ONCE):
-            (directory / "pairs.json").write_text(json.dumps(own[first : first + AT_ONCE]))
+            some = [(*pair, f"again-{next(PLACES)}") for pair in own[first : first + AT_ONCE]]
+            (directory / "pairs.json").write_text(json.dumps(some))
             answers += play(f"{SCENES}:resuming", world_size, directory)[0]
     assert len(answers) == len(pairs)
     return answers
