@@ -87,6 +87,7 @@ def names_saved(url: Path, model: nn.Module) -> list[str]:
     return sorted(placed.piece.name for placed in layout.placed if placed.piece.name.startswith("model/"))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # Of torch 2.10's own compiler.
 def test_names_are_those_of_the_module_that_the_user_wrote(tmp_path: Path) -> None:
     inner = nn.Sequential(nn.Linear(4, 4), checkpoint_wrapper(nn.Linear(4, 4)))
     names = names_saved(tmp_path, torch.compile(inner))  # type: ignore[arg-type]  # a module, as the annotation hides
