@@ -193,8 +193,7 @@ class Checkpointer:
             self._session.begin_epoch()
 
     def _settle(self) -> None:
-        models = self._parts.model
-        for model in [models] if isinstance(models, nn.Module) else models.values():
+        for model in self._parts.wrapped:
             if isinstance(model, DistributedDataParallel):
                 settle_buckets(model)
 

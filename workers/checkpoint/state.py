@@ -50,6 +50,11 @@ class Parts:
     per_rank: Mapping[str, Stateful] = field(default_factory=dict)
 
     @property
+    def wrapped(self) -> list[nn.Module]:
+        """The models as they were given."""
+        return [self.model] if isinstance(self.model, nn.Module) else list(self.model.values())
+
+    @property
     def models(self) -> dict[str, nn.Module]:
         """The modules that the user wrote, by what stands before the names of their tensors."""
         if isinstance(self.model, nn.Module):
