@@ -125,6 +125,6 @@ class Kept:
         length = header_bytes(bytes(content[:8]), receipt.size, self.name_of(number))
         return Start(bytes(content[:length]), receipt.block_bytes, len(receipt.blocks), kept.memory)
 
-    def read(self, number: int, blocks: range, buffer: memoryview) -> None:
-        """Nothing is left to be read."""
-        raise NotImplementedError
+    def read(self, number: int, blocks: range, buffer: memoryview) -> None:  # noqa: ARG002 -- the protocol has it
+        """Never asked for: `begin` has brought all of it."""
+        raise AssertionError(f"blocks {blocks} of {self.name_of(number)} were to be read, which is whole in memory")

@@ -40,7 +40,6 @@ class Found:
     """
 
     head: Head
-    placing: Placing
     late: Sequence[Want]
     shelf: Shelf
     copier: Copier
@@ -114,7 +113,7 @@ def _prove(candidate: Candidate, circle: Circle, sharing: Sharing, shelf: Shelf,
         trouble = str(error)
     vote(circle, damage, trouble)
     sharing.pass_on(shelf, parcels, begun.block_bytes)
-    return Found(head, placing, reading.late, shelf, copier)
+    return Found(head, reading.late, shelf, copier)
 
 
 def _tell_needs(
