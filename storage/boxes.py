@@ -45,6 +45,8 @@ class Box(NamedTuple):
 
 def common(one: Box, other: Box) -> Box | None:
     """What two boxes of one tensor share; None when that is nothing."""
+    if one == other:  # As it mostly is: no arithmetic for each of thousands.
+        return None if one.is_empty else one
     sides = list(zip(one.offset, one.shape, other.offset, other.shape, strict=True))
     offset = tuple(max(a, b) for a, _, b, _ in sides)
     shape = tuple(min(a + m, b + n) - start for (a, m, b, n), start in zip(sides, offset, strict=True))
@@ -56,6 +58,8 @@ def spans(piece: Piece, box: Box, gap: int) -> list[Span]:
 
     What lies less than `gap` bytes apart is one span: nobody reads around so little.
     """
+    if box == Box.of(piece):
+        return [(0, piece.size)] if piece.size else []
     inner = box.within(Box.of(piece))
     found: list[Span] = []
     for _, start, length in byte_runs(Piece(piece.name, piece.dtype, inner.shape, piece.shape, inner.offset)):

@@ -23,6 +23,7 @@ class Squares(Dataset[tuple[int, int]]):
 
 
 if __name__ == "__main__":
+    threads = threading.active_count()  # Before the loader: its queue's thread may outlast it by a moment.
     method = "spawn" if "--spawn" in sys.argv else "fork"
     loaded = [row for batch in DataLoader(Squares(), num_workers=1, multiprocessing_context=method) for row in batch]
     facts = {
@@ -32,7 +33,7 @@ if __name__ == "__main__":
         "package": __package__,
         "main": sys.modules["__main__"].__dict__ is globals(),
         "session": os.getsid(0) == os.getpid(),
-        "threads": threading.active_count(),
+        "threads": threads,
         "squares": [int(value) for value in loaded[::2]],
         "loaders_are_ours": {int(value) for value in loaded[1::2]} == {os.getpid()},
         "random": float(np.random.random()),  # noqa: NPY002  # The global generator is what is looked at.
