@@ -96,7 +96,15 @@ def test_an_overlap_that_makes_up_for_a_hole_is_no_tiling() -> None:
     assert not tile([Piece("w", "U8", (2,), (4,), (0,)), Piece("w", "U8", (2,), (4,), (1,))])
 
 
-def save_cut(folder: Path, cut: Cut, owners: list[int], data: bytes, state: dict[str, int] | None = None) -> str:
+def save_cut(
+    folder: Path,
+    cut: Cut,
+    owners: list[int],
+    data: bytes,
+    state: dict[str, int] | None = None,
+    *,
+    only: str = "",
+) -> str:
     """A checkpoint with one tensor whose boxes are spread over the ranks; its digest."""
     backend = LocalBackend(folder)
     world_size = max(owners) + 1
@@ -114,7 +122,7 @@ def save_cut(folder: Path, cut: Cut, owners: list[int], data: bytes, state: dict
                     shard[begin : begin + length] = data[target : target + length]
         outcome = persist(backend, job(attempt_id(1), rank, world_size), memoryview(shard))
         assert not outcome.failed
-    return digest(backend, Catalog(backend).find().manifest)
+    return digest(backend, Catalog(backend).find().manifest, only=only)
 
 
 @settings(max_examples=40, deadline=None)
@@ -146,6 +154,25 @@ def test_the_digest_changes_with_anything_that_is_global(tmp_path: Path) -> None
     }
     assert len(set(digests.values())) == len(variants)
     assert all(len(each) == 32 for each in digests.values())
+
+
+def test_a_part_of_the_state_has_a_digest_that_the_rest_does_not_change(tmp_path: Path) -> None:
+    def of(folder: str, model: bytes, state: dict[str, int], only: str) -> str:
+        cut = [Piece.whole("model/w", "U8", (4,)), Piece.whole("optimizer/w", "U8", (4,))]
+        data = model + bytes(range(4))  # Each piece takes the first bytes: both hold the model's.
+        return save_cut(tmp_path / folder, cut, [0, 0], data, state, only=only)
+
+    first = of("first", b"abcd", {"model": 1, "optimizer": 1}, "model")
+    assert of("other optimizer", b"abcd", {"model": 1, "optimizer": 2}, "model") == first
+    assert of("other state", b"abcd", {"model": 2, "optimizer": 1}, "model") != first
+    assert of("other weights", b"abce", {"model": 1, "optimizer": 1}, "model") != first
+    assert of("all of it", b"abcd", {"model": 1, "optimizer": 1}, "") != first
+
+
+def test_where_a_checkpoint_came_from_is_not_in_its_digest(tmp_path: Path) -> None:
+    cut = [Piece.whole("w", "U8", (1,))]
+    plain = save_cut(tmp_path / "trained", cut, [0], b"a", {"model": 1})
+    assert save_cut(tmp_path / "imported", cut, [0], b"a", {"model": 1, "imported": 2}) == plain
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...storage.boxes import distinct, tile
-from ...storage.digest import global_state
 from ...storage.errors import Damaged, StorageError
 from ...storage.layout import AttemptId
 from ...storage.shards import Piece, ShardLayout, parse
 from ...storage.shared_memory import SharedMemory
+from ...storage.whole import global_state
 from ..errors import StorageTrouble
 from .blank import Blank
 from .candidate import Candidate, Start

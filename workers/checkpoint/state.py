@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from ...storage.digest import RANK_PREFIX
+from ...storage.whole import RANK_PREFIX
 from ..errors import NotCaptured
 from . import rng
 from .dtypes import NAMES
