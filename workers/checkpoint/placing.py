@@ -91,7 +91,9 @@ class Placing:
         for number, layout in sorted(enumerate(layouts), key=lambda item: item[0] != rank):
             for placed in layout.placed:
                 pieces[placed.piece.name].append((number, placed))
-        self._pieces = {name: distinct(parts, _piece_of) for name, parts in pieces.items()}
+        self._pieces = {
+            name: parts if len(parts) == 1 else distinct(parts, _piece_of) for name, parts in pieces.items()
+        }
 
     def fill(self, target: Target, name: str) -> None:
         """Have `target`, of its shape and dtype, filled with the global tensor `name`, or what of it is here."""

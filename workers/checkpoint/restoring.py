@@ -6,9 +6,11 @@ it (see `assigning` and `sharing`). What a rank needs it says itself, when it ha
 
 from __future__ import annotations
 
+import gc
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -83,6 +85,23 @@ def find(
     """
     sharing = sharing or Sharing(circle)
     candidates = Candidates(backend, circle, run, remembered)
+    with _uncollected():
+        return _find(candidates, circle, sharing, prepare)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nearly all of the small objects that thousands of tensors take stay: looking for garbage there is in vain."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _find(candidates: Candidates, circle: Circle, sharing: Sharing, prepare: Prepare) -> Found | None:
     while candidate := candidates.next():
         shelf = Shelf()
         try:
