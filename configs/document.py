@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from . import errors
 from .reader import MAX_DEPTH, KeyPath, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+WORDS: Final = {"init_from": "source", "parallel": "mode"}
+"""Sections that may be given as a word, and the option that it stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Document:
             raise errors.bad_override(text)
         origin = f"override {errors.shown(text)}"
         reader = Reader(origin, has_lines=False)
-        values, created = _assign(self.values, path, reader.read(value_text, path))
+        values, created = _assign(_spelled_out(self.values, path), path, reader.read(value_text, path))
         kept = {other: place for other, place in self.places.items() if other[: len(created)] != created}
         return Document(self.origin, values, kept | reader.places | {created: origin, path: origin})
 
@@ -45,6 +48,14 @@ class Document:
         """Where `path` was given, or else the nearest section around it, or at least the document."""
         prefixes = (path[:length] for length in range(len(path), 0, -1))
         return next((self.places[prefix] for prefix in prefixes if prefix in self.places), self.origin)
+
+
+def _spelled_out(values: Mapping[str, Any], path: KeyPath) -> Mapping[str, Any]:
+    """With the section that `path` leads into as a section, where it was given as a word (`parallel: hsdp`)."""
+    word = values.get(path[0])
+    if len(path) > 1 and path[0] in WORDS and isinstance(word, str):
+        return {**values, path[0]: {WORDS[path[0]]: word}}
+    return values
 
 
 def _assign(values: Mapping[str, Any], path: KeyPath, value: Any) -> tuple[dict[str, Any], KeyPath]:

@@ -24,6 +24,13 @@ def test_sizes_stand_beside_the_mode() -> None:
     assert parallel("{mode: tp+fsdp, tensor: 2, meta: true}") == ParallelConfig(mode="tp+fsdp", tensor=2, meta=True)
 
 
+def test_an_option_is_added_to_a_word() -> None:
+    config = load("digits", ["parallel=hsdp", "parallel.shard=4", "init_from=a.pt", "init_from.exclude=[fc]"])
+    assert config.parallel == ParallelConfig(mode="hsdp", shard=4)
+    assert (str(config.init_from.source)[-4:], config.init_from.exclude) == ("a.pt", ("fc",))
+    assert load("digits", ["parallel=hsdp", "parallel.mode=fsdp"]).parallel == ParallelConfig(mode="fsdp")
+
+
 def test_nothing_is_ddp() -> None:
     assert parallel("") == ParallelConfig(mode="ddp")
 
