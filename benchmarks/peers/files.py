@@ -39,7 +39,7 @@ class FabricSave(Contender):
     def __init__(self, live: Live, place: Place) -> None:
         super().__init__(live, place)
         from lightning_fabric import Fabric
-        from lightning_fabric.plugins.environments import TorchElasticEnvironment
+        from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
         self._fabric = Fabric(
             accelerator="cpu", strategy="ddp", devices=self.ranks, plugins=[TorchElasticEnvironment()]
