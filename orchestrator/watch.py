@@ -17,6 +17,7 @@ from .hosts.meeting import Broken, Rendezvous
 from .judging.causes import is_echo
 from .judging.failures import ANSWERS, ExitEvidence
 from .judging.hangs import Hang
+from .lingering import Lingering
 from .notices import Notices, wait_for_any
 from .report import asked_to_stop
 from .vigil import TICK_S, Vigil
@@ -70,6 +71,10 @@ class Watch:
     _cause_by: float | None = field(init=False, default=None)
     _ranks: frozenset[int] = field(init=False, default=frozenset())
     _beats: dict[int, Beat] = field(init=False, default_factory=dict)
+    _lingering: Lingering | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lingering = Lingering(self.run_dir)
 
     def run(self) -> Outcome:
         self._ranks = self.group.running
@@ -101,7 +106,12 @@ class Watch:
         beats = {rank: read_beat(self.run_dir, rank) for rank in self._ranks}
         self._beats = {rank: beat for rank, beat in beats.items() if beat is not None}
         self.observe(self._beats)
-        if self.vigil is None or self._ends_at is not None or not self.group.running:
+        if self._ends_at is not None or not self.group.running:
+            return
+        if self._lingering and (stuck := self._lingering.overstayed(self.group.running, time.monotonic())):
+            self.say(f"rank {stuck[0]} has failed and does not end: killed with its peers")
+            self._kill()
+        if self.vigil is None:
             return
         hang = self.vigil.look(self._beats)
         if hang is not None:
@@ -110,7 +120,7 @@ class Watch:
 
     def _kill(self) -> None:
         """From here on nobody has to show signs of life."""
-        self.vigil = None
+        self.vigil = self._lingering = None
         self.group.kill()
 
     def _asked_to_stop(self, number: signal.Signals) -> None:

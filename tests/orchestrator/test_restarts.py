@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from relight.configs.protocol import ExitCode
+from relight.orchestrator import lingering
 from relight.orchestrator.forking.group import Group
 from relight.orchestrator.forking.spawning import Entry, Spawn
 from relight.orchestrator.judging.policy import Settings
@@ -85,6 +86,17 @@ def test_bugs_that_differ_are_tried_until_nothing_was_committed_for_too_long(lau
         "stopped with exit code 70: 4 failures in a row without a newly committed step\n"
         "  cause    ValueError: raise-new in attempt 4 "
     )
+
+
+def test_a_rank_that_fails_and_does_not_end_is_not_waited_for(
+    launched: Launched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lingering, "GRACE_S", 0.2)
+    spec = spec_of("--nproc-per-node=2", "--max-restarts=0", EXITS, "wait", "raise-held")
+    assert launched.run(spec=spec) == ExitCode.GAVE_UP
+    assert launched.said[0] == "rank 1 has failed and does not end: killed with its peers"
+    assert "  cause    ValueError: raise-held (an error in the training code)\n" in launched.said[1]
+    assert len(launched.said) == 2
 
 
 def test_max_restarts_is_a_cap(launched: Launched) -> None:
