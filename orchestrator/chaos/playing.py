@@ -56,7 +56,7 @@ def play(url: str | None, plan: Plan, dice: random.Random) -> Iterator[Episode]:
             raise UsageError(f"{name} is not a fault; there are {', '.join(FAULTS)}")
     backend = open_backend(url) if url is not None else None
     for _ in range(plan.times):
-        launcher = _await_job(backend, plan.patience_s if plan.times > 1 else 0.0)
+        launcher = _await_job(backend, plan)
         threading.Event().wait(plan.every_s)
         fault = dice.choice(list(plan.faults))
         stage = Stage(launcher, backend, dice, plan.rank, plan.interface, plan.outage_s)
@@ -66,9 +66,11 @@ def play(url: str | None, plan: Plan, dice: random.Random) -> Iterator[Episode]:
             return
 
 
-def _await_job(backend: Backend | None, patience_s: float) -> RunningLauncher:
+def _await_job(backend: Backend | None, plan: Plan) -> RunningLauncher:
     """The launcher, as soon as its workers train."""
     url = backend.url if backend is not None else None
+    is_coming = plan.times > 1 or bool(running_launchers(url))  # At its start, or after a failure of its own.
+    patience_s = plan.patience_s if is_coming else 0.0
     found = _until(lambda: [each for each in running_launchers(url) if each.trains()], patience_s) or []
     if len(found) == 1:
         return found[0]
