@@ -112,8 +112,8 @@ def _accept(receipt: Receipt, rank: int, job: SaveJob) -> Receipt:
     return receipt
 
 
-def commit(backend: Backend, job: SaveJob, receipts: list[Receipt]) -> Manifest:
-    """Make the checkpoint exist.
+def commit(backend: Backend, job: SaveJob, receipts: list[Receipt], *, saved_at: str | None = None) -> Manifest:
+    """Make the checkpoint exist. `saved_at`: when its state was saved first, for a copy.
 
     Raises:
         Superseded: a later generation has started, this launcher is a zombie.
@@ -126,7 +126,7 @@ def commit(backend: Backend, job: SaveJob, receipts: list[Receipt]) -> Manifest:
         attempt=job.id.attempt,
         nonce=job.id.nonce,
         token=job.token,
-        saved_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        saved_at=saved_at or datetime.now(UTC).isoformat(timespec="seconds"),
         progress=job.progress,
         shards=tuple(receipt.entry for receipt in receipts),
     )

@@ -5,6 +5,8 @@ Foreign exceptions (OSError, botocore's, fsspec's) are translated into these at 
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class StorageError(Exception):
     """Root of everything this room raises on purpose."""
@@ -37,6 +39,9 @@ class Damaged(StorageError):
         self.key = key
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.key, self.reason)  # It travels between ranks, in DCP's hands.
+
 
 class NotExclusive(StorageError):
     """The store does not refuse a second write of the same key, so that concurrent launchers cannot be kept apart."""
@@ -44,6 +49,10 @@ class NotExclusive(StorageError):
 
 class OtherRun(StorageError):
     """The URL already holds another run."""
+
+
+class Busy(StorageError):
+    """Somebody is working there, and would be disturbed."""
 
 
 class Superseded(StorageError):

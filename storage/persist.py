@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from . import generations, living, sweep
@@ -26,12 +27,14 @@ class Outcome:
     """How one rank's part of a save ended.
 
     `committed` is known to rank 0 alone: the other ranks' part ends with their receipt. `failed` is empty on success.
+    `took_s`: from staged bytes to this.
     """
 
     step: int
     committed: bool = False
     failed: str = ""
     superseded: bool = False
+    took_s: float = field(default=0.0, compare=False)
 
 
 def _unheard(_: object = None) -> None:
@@ -68,7 +71,9 @@ def persist(
 
     `pause` may raise SaveFailed to end the wait for the other ranks; `own`: see `sweep.maintain`.
     """
+    began = time.monotonic()
     outcome = _outcome(backend, job, data, pause, watch)
+    outcome = replace(outcome, took_s=time.monotonic() - began)
     watch.ended(outcome)
     if outcome.failed and not outcome.superseded:
         _give_up(backend, job, outcome.failed, own)

@@ -6,10 +6,19 @@ All that is promised about concurrent launchers rests on the second. Some server
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
+from typing import Final
 
 from .backends.base import Backend
 from .errors import AlreadyExists, NotExclusive, StorageError
+
+_KEY: Final = re.compile(r"probe-[0-9a-f]{32}")
+
+
+def is_probe(key: str) -> bool:
+    """What a start leaves behind that is killed in the middle of this."""
+    return _KEY.fullmatch(key) is not None
 
 
 def probe(backend: Backend, *, single_writer: bool = False) -> None:

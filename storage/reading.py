@@ -13,7 +13,7 @@ from .manifest import Manifest
 from .receipts import Receipt
 from .sealed import READS
 
-_RUN_BYTES: Final = 16 << 20
+RUN_BYTES: Final = 16 << 20
 """Read in one go: less, and a disk or an object store is asked too often; more, and the threads end far apart."""
 
 
@@ -36,6 +36,7 @@ class ShardReader:
         # The manifest vouches for the receipt, the receipt for the blocks.
         if receipt.entry != entry:
             raise Damaged(receipt_key, "it does not match the manifest")
+        self.receipt = receipt
         self._block_bytes = receipt.block_bytes
         self._blocks = receipt.blocks
 
@@ -48,6 +49,11 @@ class ShardReader:
         """Bytes in the largest block: what a buffer that serves them all must have."""
         return min(self._block_bytes, self.size)
 
+    @property
+    def longest_run(self) -> int:
+        """Bytes in the largest group of blocks that is read in one go: see `runs`."""
+        return min(max(RUN_BYTES // self._block_bytes, 1) * self._block_bytes, self.size)
+
     def span(self, block: int) -> tuple[int, int]:
         """The byte range [start, end) of a block."""
         start = block * self._block_bytes
@@ -55,7 +61,7 @@ class ShardReader:
 
     def read_block(self, block: int, buffer: memoryview) -> None:
         """Read one block into `buffer` (exactly its length) and prove it; what fails is read again before it counts."""
-        self._read_run(range(block, block + 1), buffer)
+        self.read_run(range(block, block + 1), buffer)
 
     @property
     def block_bytes(self) -> int:
@@ -68,16 +74,26 @@ class ShardReader:
         Straight from the backend, by several threads; past the page cache where `buffer` starts on a page. What it
         was to fill holds nothing of use when this raises.
         """
-        together = max(1, _RUN_BYTES // self._block_bytes)
+        self._read_runs(self.runs(blocks), buffer, 0, threads)
+
+    def read_blocks(self, blocks: range, buffer: memoryview, *, threads: int = 1) -> None:
+        """The same into a buffer that has room for these blocks alone."""
+        self._read_runs(self.runs(blocks), buffer, self.span(blocks[0])[0] if blocks else 0, threads)
+
+    def runs(self, blocks: range | None = None) -> list[range]:
+        """Blocks (all, unless said) in groups that are read in one go: RUN_BYTES, or one that is longer."""
+        together = max(1, RUN_BYTES // self._block_bytes)
         chosen = self.blocks() if blocks is None else blocks
-        runs = [chosen[first : first + together] for first in range(0, len(chosen), together)]
+        return [chosen[first : first + together] for first in range(0, len(chosen), together)]
+
+    def _read_runs(self, runs: list[range], buffer: memoryview, origin: int, threads: int) -> None:
         over = threading.Event()
 
         def read(run: range) -> None:
             if over.is_set():  # It cannot be whole any more, or nobody wants it.
                 return
             try:
-                self._read_run(run, buffer[self.span(run[0])[0] : self.span(run[-1])[1]])
+                self.read_run(run, buffer[self.span(run[0])[0] - origin : self.span(run[-1])[1] - origin])
             except BaseException:
                 over.set()
                 raise
@@ -89,7 +105,7 @@ class ShardReader:
             finally:
                 over.set()
 
-    def _read_run(self, run: range, buffer: memoryview) -> None:
+    def read_run(self, run: range, buffer: memoryview) -> None:
         """Read blocks that lie side by side in one go, and each that is not right again: it may suffer on the way."""
         origin = self.span(run[0])[0]
         got = self._fetch(origin, buffer)

@@ -79,6 +79,25 @@ class Upload:
     begun: datetime
 
 
+class Source(Protocol):
+    """Bytes that are somewhere else: asked for stretch by stretch, by any thread, and again where a try was lost.
+
+    A memoryview is one, too.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, stretch: slice, /) -> memoryview: ...
+
+
+@runtime_checkable
+class TakesStreams(Protocol):
+    """What a backend has besides, that stores large objects without having them in memory."""
+
+    def put_stream(self, key: str, source: Source) -> None:
+        """As `put`, of bytes that are read while they are stored. What reading them raises, this raises."""
+
+
 @runtime_checkable
 class KeepsUploads(Protocol):
     """What a backend has besides, on which a crash leaves unfinished uploads behind, seen in no listing."""

@@ -11,9 +11,10 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import Final
 
+from .base import Source
 from .page_cache import cached_bytes
 
 _PAGE: Final = 4096
@@ -28,8 +29,8 @@ _CALL_BYTES: Final = 64 << 20
 _REFUSED: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 
-def write_all(descriptor: int, data: memoryview) -> None:
-    """Write all of `data` (bytes) to an empty file. Nothing is durable before the caller's fsync."""
+def write_all(descriptor: int, data: Source) -> None:
+    """Write all of `data` to an empty file. Nothing is durable before the caller's fsync."""
     done = 0
     if len(data) >= _WORTH_BYTES:
         with _as_far_as_taken(), _past_the_cache(descriptor):
@@ -58,7 +59,7 @@ def _read(descriptor: int, start: int, buffer: memoryview) -> int:
     return os.preadv(descriptor, [buffer], start)
 
 
-def _whole(data: memoryview) -> int:
+def _whole(data: Sized) -> int:
     """Its length in bytes, without what does not fill a page at its end."""
     return len(data) // _PAGE * _PAGE
 

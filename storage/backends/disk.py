@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .base import Bytes
+from .base import Bytes, Source
 from .direct import write_all
 
 
@@ -25,9 +25,13 @@ class Disk:
 
     def write_new(self, path: Path, data: Bytes) -> None:
         """Create `path`, which must not exist, with these bytes and make them durable (not yet their name)."""
+        self.write_stream(path, memoryview(data).cast("B"))
+
+    def write_stream(self, path: Path, source: Source) -> None:
+        """The same, of bytes that are read while they are written."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            write_all(descriptor, memoryview(data).cast("B"))
+            write_all(descriptor, source)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

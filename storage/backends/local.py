@@ -8,11 +8,11 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import AlreadyExists, Damaged, NotFound, StorageUnavailable
-from .base import Bytes, Entry, check_key, check_prefix
+from .base import Bytes, Entry, Source, check_key, check_prefix
 from .beneath import open_file, open_folder
 from .direct import read_fully
 from .disk import Disk
@@ -52,23 +52,29 @@ class LocalBackend:
         return str(self._root)
 
     def put(self, key: str, data: Bytes, *, overwrite: bool = False) -> None:
+        self._put(key, lambda path: self._disk.write_new(path, data), overwrite=overwrite)
+
+    def put_stream(self, key: str, source: Source) -> None:
+        self._put(key, lambda path: self._disk.write_stream(path, source), overwrite=False)
+
+    def _put(self, key: str, write: Callable[[Path], None], *, overwrite: bool) -> None:
         target = self._path(key)
         with _translated(f"cannot write {target}", StorageUnavailable):
             self._refuse_links(key.rpartition("/")[0])
             for left in reversed(range(_TRIES)):
                 try:
-                    self._write(target, data, overwrite=overwrite)
+                    self._write(target, write, overwrite=overwrite)
                     break
                 except FileNotFoundError:  # Another process emptied the folder and took it away in the same moment.
                     if not left:
                         raise
             self._disk.sync_dir(target.parent)
 
-    def _write(self, target: Path, data: Bytes, *, overwrite: bool) -> None:
+    def _write(self, target: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         self._make_folder(target.parent)
         try:
-            self._disk.write_new(temporary, data)
+            write(temporary)
             self._publish(temporary, target, overwrite=overwrite)
         finally:
             # On any failure the space is given back; after a crash `list` hides the leftover and `delete` takes it.

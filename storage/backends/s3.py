@@ -11,14 +11,14 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ..errors import AlreadyExists, NotFound, StorageUnavailable
-from .base import Bytes, Entry, Upload, check_key, check_prefix
+from .base import Bytes, Entry, Source, Upload, check_key, check_prefix
 from .patience import Budget, Patience
 from .s3_client import S3Client
 from .s3_errors import FOREIGN, Kind, explain, kind_of
 from .s3_place import S3Place
 from .s3_put import InTheWay, Put
 from .s3_requests import fetch, fetch_into, insisted, list_children, list_uploads
-from .s3_upload import abort
+from .s3_upload import MIN_PART_BYTES, abort
 
 T = TypeVar("T")
 
@@ -35,10 +35,16 @@ class S3Backend:
         return self._place.url
 
     def put(self, key: str, data: Bytes, *, overwrite: bool = False) -> None:
-        view = memoryview(data).cast("B") if len(data) else memoryview(b"")
+        self._put(key, memoryview(data).cast("B") if len(data) else memoryview(b""), overwrite=overwrite)
+
+    def put_stream(self, key: str, source: Source) -> None:
+        # What is sent as a whole is read here: the requests' own thread must never wait for another store.
+        self._put(key, source if len(source) > MIN_PART_BYTES else source[:], overwrite=False)
+
+    def _put(self, key: str, data: Source, *, overwrite: bool) -> None:
         check_key(key)
-        budget = self._client.budget(len(view))
-        put = Put(self._client, self._place.prefix + key, view, overwrite=overwrite, budget=budget)
+        budget = self._client.budget(len(data))
+        put = Put(self._client, self._place.prefix + key, data, overwrite=overwrite, budget=budget)
         try:
             self._run(put.run(), f"cannot write {self._place.location(key)}", "write", budget)
         except InTheWay:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from typing import Any, Final
 
 from ..errors import StorageError
+from .base import Source
 from .patience import Budget
 from .s3_client import S3Client
 from .s3_errors import FOREIGN, Kind, kind_of
@@ -31,7 +33,7 @@ class InTheWay(StorageError):
 class Put:
     """One put, until it is clear what has become of it."""
 
-    def __init__(self, client: S3Client, key: str, data: memoryview, *, overwrite: bool, budget: Budget) -> None:
+    def __init__(self, client: S3Client, key: str, data: Source, *, overwrite: bool, budget: Budget) -> None:
         self._client = client
         self._data = data
         self._budget = budget
@@ -42,7 +44,7 @@ class Put:
 
     async def run(self) -> None:
         if len(self._data) <= MIN_PART_BYTES:
-            body = bytes(self._data)
+            body = bytes(self._data[:])
             request = {**self._target, **self._begin, "Body": body}
             await self._conclude(lambda: self._client.call("put_object", **request), lost={Kind.UPLOAD_GONE})
             return
@@ -105,6 +107,6 @@ class Put:
             return Whose.ANOTHERS
         for start, end in part_spans(len(self._data)):
             there = await fetch(self._client, key, f"bytes={start}-{end - 1}", self._budget)
-            if there != self._data[start:end]:
+            if there != await asyncio.to_thread(self._data.__getitem__, slice(start, end)):
                 return Whose.ANOTHERS
         return Whose.OURS

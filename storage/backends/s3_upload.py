@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from .base import Source
 from .patience import Budget, insist
 from .s3_body import Body, crc32
 from .s3_client import S3Client
@@ -37,7 +38,7 @@ def part_spans(size: int) -> list[tuple[int, int]]:
 async def upload(
     client: S3Client,
     target: dict[str, Any],
-    data: memoryview,
+    data: Source,
     *,
     begin: dict[str, Any],
     conclude: Conclude,
@@ -83,14 +84,12 @@ async def abort(client: S3Client, key: str, upload_id: str, budget: Budget) -> N
     await insist(act, budget, foreign=FOREIGN, passing=is_passing)
 
 
-async def _send_parts(
-    client: S3Client, key: str, upload_id: str, data: memoryview, budget: Budget
-) -> list[dict[str, Any]]:
+async def _send_parts(client: S3Client, key: str, upload_id: str, data: Source, budget: Budget) -> list[dict[str, Any]]:
     gate = asyncio.Semaphore(_PARALLEL)
 
     async def send(number: int, start: int, end: int) -> dict[str, Any]:
         async with gate:
-            part = data[start:end]
+            part = await asyncio.to_thread(data.__getitem__, slice(start, end))
             checksum = {"ChecksumCRC32": await asyncio.to_thread(crc32, part)} if client.sends_checksums else {}
 
             async def act() -> Any:
