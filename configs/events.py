@@ -32,10 +32,26 @@ class Events:
             self._path = None
 
 
+class Told:
+    """Reads on in what the ranks tell. A line that is not whole yet is left for the next time."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._read: dict[Path, int] = {}
+
+    def news(self) -> list[dict[str, Any]]:
+        """What all ranks have told since the last time, in the order of their clocks."""
+        found: list[dict[str, Any]] = []
+        for path in self._run_dir.glob("events-*.jsonl"):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self._read[path] = self._read.get(path, 0) + len(whole)
+            found.extend(json.loads(line) for line in whole.splitlines())
+        return sorted(found, key=lambda event: float(event["at"]))
+
+
 def read_events(run_dir: Path) -> list[dict[str, Any]]:
-    """Everything that all ranks have told, in the order of their clocks; a line that was cut short is left out."""
-    found: list[dict[str, Any]] = []
-    for path in run_dir.glob("events-*.jsonl"):
-        lines = path.read_text().splitlines(keepends=True)
-        found.extend(json.loads(line) for line in lines if line.endswith("\n"))
-    return sorted(found, key=lambda event: float(event["at"]))
+    """Everything that all ranks have told."""
+    return Told(run_dir).news()

@@ -129,6 +129,7 @@ class LogConfig(Section):
 class MetricsConfig(Section):
     prometheus: Annotated[StrictStr | None, BeforeValidator(values.listening)] = None
     tensorboard: Annotated[StrictStr, AfterValidator(values.url)] | None = None
+    loggers: tuple[Annotated[str | dict[str, dict[str, JsonValue]], BeforeValidator(values.logger)], ...] = ()
 
 
 class Config(Section):

@@ -13,6 +13,7 @@ from .every import Every
 
 _TASK: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _ADDRESS: Final = re.compile(r"([^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>[0-9]{1,5})")
+LOGGERS: Final = ("wandb", "mlflow")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -71,6 +72,16 @@ def listening(value: object) -> object:
     if value is not None and (match is None or int(match["port"]) > 65535):
         raise ValueError('expected a port (9400: for this host alone) or "host:port" ("0.0.0.0:9400")')
     return text
+
+
+def logger(value: object) -> object:
+    """A name, or a name with its options: {wandb: {project: mine}}."""
+    name, options = next(iter(value.items())) if isinstance(value, dict) and len(value) == 1 else (value, {})
+    if name not in LOGGERS and not (isinstance(name, str) and _TASK.fullmatch(name)):
+        raise ValueError("expected wandb, mlflow, or module:Class, alone or with options: {wandb: {project: mine}}")
+    if not isinstance(options, dict):
+        raise ValueError(f"expected the options of {name} as {{name: value}}")  # noqa: TRY004 -- pydantic's way
+    return value
 
 
 def nproc(value: object) -> object:

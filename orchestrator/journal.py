@@ -113,6 +113,15 @@ class Journal:
         if store is not None:
             self._keeper.start()
 
+    def keep_in(self, store: Store) -> None:
+        """From now on there too, with all that was recorded before; the first store is the one that counts.
+
+        Where a script's run lives is known once its workers have told it.
+        """
+        if self._store is None:
+            self._store = store
+            self._keeper.start()
+
     @property
     def place(self) -> str:
         """Where a person finds the newest lines; empty: they are kept nowhere."""
@@ -127,10 +136,9 @@ class Journal:
         """
         document = self._document(event, facts)
         line = _line(document)
-        if self._store is not None:
-            with self._news:
-                self._parts.add(line)
-                self._news.notify()
+        with self._news:
+            self._parts.add(line)  # Without a store, too: there may be one later.
+            self._news.notify()
         if self._local is not None:
             try:
                 with self._local.open("ab") as file:
@@ -142,10 +150,9 @@ class Journal:
 
     def show(self, event: str, **facts: Any) -> None:
         """How things are now: takes the place of what was shown before, and is no line of the journal."""
-        if self._store is not None:
-            with self._news:
-                self._parts.show(_line(self._document(event, facts)))
-                self._news.notify()
+        with self._news:
+            self._parts.show(_line(self._document(event, facts)))
+            self._news.notify()
 
     def close(self) -> None:
         """Give the last lines a bounded time to be stored."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..configs.errors import ConfigError
 from ..configs.load import load
 from ..configs.schema import Config
+from ..configs.values import LOGGERS
 from ..storage import runs
 from ..storage.backends.base import Backend
 from ..storage.backends.open import open_backend
@@ -39,11 +40,15 @@ def check(command: Command) -> tuple[Config, Backend] | None:
 
 
 def _check_programs(config: Config) -> None:
-    if config.metrics.tensorboard is not None and find_spec("tensorboard") is None:
-        raise PreflightFailed(
-            "metrics.tensorboard needs a package that is not installed. Install it (pip install tensorboard), "
-            "or leave the option out"
-        )
+    named = [each if isinstance(each, str) else next(iter(each)) for each in config.metrics.loggers]
+    needed = [("metrics.tensorboard", "tensorboard")] if config.metrics.tensorboard is not None else []
+    needed += [("metrics.loggers", name) for name in named if name in LOGGERS]
+    for option, package in needed:
+        if find_spec(package) is None:
+            raise PreflightFailed(
+                f"{option} needs a package that is not installed. Install it (pip install {package}), "
+                "or leave the option out"
+            )
 
 
 def storage_errors() -> dict[str, FailureClass]:

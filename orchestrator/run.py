@@ -8,9 +8,12 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from functools import partial
+from pathlib import Path
 
 from ..configs.protocol import ExitCode
+from ..storage.backends.open import open_backend
 from ..storage.errors import StorageError
 from . import commandline, preflight
 from .accounting.keeping import Bookkeeper
@@ -82,8 +85,9 @@ def _run(argv: Sequence[str], began_ns: int) -> int:
             labels = {"run": config.name, "host": socket.gethostname(), "incarnation": incarnation}
             stack.enter_context(served(config.metrics.prometheus, lambda: page(books.facts(), labels), say))
         supervisor = Supervisor(
-            spec, group, rendezvous, notices, journal, scratch, memory=memory_directory(scratch), observe=books.observe
-        )
+            spec, group, rendezvous, notices, journal, scratch, memory=memory_directory(scratch), observe=books.observe,
+            stores=partial(_keep_where_the_run_lives, journal, scratch) if config is None else _nothing,
+        )  # fmt: skip
         try:
             code = supervisor.run()
         except LaunchError as error:
@@ -97,6 +101,18 @@ def _ended(group: Group, journal: Journal, code: int) -> None:
     """Told when the last of its processes has gone: nearly all of the launcher's time is booked then."""
     group.close()
     journal.record("ended", exit_code=int(code))
+
+
+def _keep_where_the_run_lives(journal: Journal, scratch: Path, url: str) -> None:
+    """A script alone knows its storage, and says so once it has restored."""
+    with suppress(StorageError):
+        store = open_backend(url)
+        journal.keep_in(store)
+        announce(scratch, store.url)
+
+
+def _nothing(_url: str) -> None:
+    pass
 
 
 def _note_missing(notes: Sequence[str]) -> None:

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..configs.events import read_events
 from ..configs.heartbeat import Beat
 from ..configs.protocol import ENV_FAILURES, ENV_MEMORY_DIR, ExitCode
 from .environment import Place, worker_environment
 from .errors import LaunchError, RunEnded
 from .forking.group import Group
 from .forking.spawning import Spawn
+from .hearing import Hearing
 from .hosts.meeting import Joined, Refused, Rendezvous, Waiting
 from .journal import Journal
 from .judging.patience import Patience
@@ -34,7 +34,8 @@ _SAY_AFTER_S: Final = 10.0
 @dataclass(slots=True)
 class Supervisor:
     """One launcher's life. `memory`: where workers leave their state in memory for the next ones; None: nowhere.
-    `observe` is shown the newest beats of the workers, by global rank, again and again while they run.
+    `observe` is shown the newest beats of the workers, by global rank, again and again while they run; `stores` is told
+    where the run lives, by a script's workers.
     """
 
     spec: LaunchSpec
@@ -46,6 +47,7 @@ class Supervisor:
     say: Callable[[str], None] = say
     memory: Path | None = None
     observe: Callable[[Mapping[int, Beat]], None] = lambda _: None
+    stores: Callable[[str], None] = lambda _: None
     _attempt: int = field(init=False, default=0)
     _began: float = field(init=False, default_factory=time.monotonic)
     _settling: Settling = field(init=False)
@@ -113,11 +115,14 @@ class Supervisor:
             journal=self.journal.place,
             several=place.group_world_size > 1,
         )  # fmt: skip
-        outcome = Watch(
-            self.group, self.notices, self.rendezvous, run_dir, deadline_s, self.say, self.observe, vigil
-        ).run()
-        for event in read_events(run_dir):
-            self.journal.record(**event, attempt=self._attempt)
+        hearing = Hearing(run_dir, self._record_of_attempt, self.stores)
+
+        def observe(beats: Mapping[int, Beat]) -> None:
+            self.observe(beats)
+            hearing.listen()
+
+        outcome = Watch(self.group, self.notices, self.rendezvous, run_dir, deadline_s, self.say, observe, vigil).run()
+        hearing.take()
         for each in outcome.evidence:
             self.journal.record(
                 "exited", attempt=self._attempt, rank=each.rank, pid=each.pid, returncode=each.returncode,

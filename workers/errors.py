@@ -22,6 +22,12 @@ class BadTask(WorkerError):
     exit_code = ExitCode.BAD_CONFIG
 
 
+class BadLogger(WorkerError):
+    """A logger cannot be found or made, or what it needs is not installed."""
+
+    exit_code = ExitCode.BAD_CONFIG
+
+
 class BadBatchSize(WorkerError):
     """The batches cannot be divided over the ranks."""
 
@@ -56,6 +62,18 @@ class BadWeights(WorkerError):
     """The weights that a run is to begin with cannot be found or read, or `init_from` chooses none of them."""
 
     exit_code = ExitCode.BAD_CONFIG
+
+
+class NotExported(WorkerError):
+    """What an export is asked for does not fit the checkpoint or the place. Nothing was written."""
+
+    exit_code = ExitCode.FAILED
+
+
+class NotImported(WorkerError):
+    """A file cannot be brought into a run: it is no checkpoint, or what is in it cannot be told apart."""
+
+    exit_code = ExitCode.FAILED
 
 
 class StorageRefused(WorkerError):

@@ -18,11 +18,13 @@ from .checkpoint.settings import CheckpointSettings
 from .checkpoint.warmstart.settings import InitFrom
 from .display import Display, Moment, Plan, open_display
 from .evaluate import conclude, evaluate
-from .parallel import World, make_deterministic, seed_everything, to_device, unwrap
+from .metrics.opening import open_loggers
+from .parallel import World, make_deterministic, to_device, unwrap
 from .pulse import Pulse
+from .recipe import Recipe
 from .replay import length_of, open_loader
 from .sampler import GlobalBatchSampler
-from .scalars import open_scalars
+from .seeding import seed_everything
 from .signals import StopFlag
 from .task import load_task
 from .trace import open_trace
@@ -56,10 +58,6 @@ class Trainer:
         """Train to the end, or until told to stop."""
         progress = self._checkpointer.restore()
         share_streams(self._world)
-        metrics, log = self._config.metrics, self._config.log
-        self._scalars = open_scalars(
-            metrics.tensorboard, rank=self._world.rank, every=log.every, first_step=progress.step
-        )
         display = open_display(
             self._world.rank,
             Plan(epochs=self._config.train.epochs, total_steps=self._total_steps, first_step=progress.step),
@@ -69,7 +67,6 @@ class Trainer:
         finally:
             display.close()
             self._trace.close()
-            self._scalars.close()
         if not finished:
             return ExitCode(self._checkpointer.exit_code)
         self._checkpointer.finish()
@@ -86,7 +83,6 @@ class Trainer:
                 loss = self._step(step)
                 stopped = self._checkpointer.step(loss=loss)
                 self._trace.step(progress, loss)
-                self._scalars.step(progress.step, loss)
                 display.step(Moment(progress.epoch, progress.step, loss, step.samples))
                 if stopped:
                     return False
@@ -124,7 +120,6 @@ class Trainer:
             batch_size=min(share, train.max_per_rank or share),
             num_workers=self._config.data.num_workers,
         )
-        self._scalars.metrics(progress.step, progress.metrics)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in progress.metrics.items())
         display.say(f"epoch {progress.epoch + 1}/{self._config.train.epochs} validated: {shown}")
 
@@ -187,6 +182,9 @@ class Trainer:
                 max_failed_saves=config.checkpoint.max_failed_saves,
                 single_writer=config.storage.single_writer,
                 identity=config.identity,
+                recipe=Recipe.of(config).model_dump(mode="json"),
+                loggers=open_loggers(config.metrics.tensorboard, config.metrics.loggers),
+                log_every=config.log.every,
             ),
             control=self._world.control,
             stop=stop,

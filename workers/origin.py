@@ -31,6 +31,7 @@ class Origin:
     run_dir: Path | None
     config: str | None
     local_world_size: int = 1
+    world_size: int = 1
     memory_dir: Path | None = None
     failures: int = 0
     watched_s: float = 0.0
@@ -47,6 +48,7 @@ def origin(environ: Mapping[str, str] = os.environ) -> Origin:
         run_dir=Path(run_dir) if run_dir else None,
         config=environ.get(ENV_CONFIG),
         local_world_size=int(environ.get("LOCAL_WORLD_SIZE", "1")),
+        world_size=int(environ.get("WORLD_SIZE", "1")),
         memory_dir=Path(memory_dir) if memory_dir else None,
         failures=int(failures),
         watched_s=float(watched_s),

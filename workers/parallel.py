@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 from weakref import WeakSet
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -184,14 +182,6 @@ def to_device(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, list | tuple):
         return type(batch)(to_device(value, device) for value in batch)
     return batch.to(device, non_blocking=True) if hasattr(batch, "to") else batch
-
-
-def seed_everything(seed: int, rank: int) -> None:
-    """Seed Python, NumPy and torch (all devices), each rank with a stream of its own: dropout must differ."""
-    words = np.random.SeedSequence([seed, rank]).generate_state(2, np.uint64)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[0]) & 0xFFFFFFFF)  # noqa: NPY002 -- user code draws from the global generator
-    torch.manual_seed(int(words[1]) >> 1)
 
 
 def make_deterministic() -> None:

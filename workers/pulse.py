@@ -65,6 +65,16 @@ class Pulse:
         self._allowed_until = time.monotonic() + allowance_s
         self._tell(allowance_s)
 
+    def until_next_step_s(self, batch_left: int | None) -> float:
+        """0.0, what a step takes, where nothing but one follows. At the end of an epoch loops evaluate, unannounced.
+
+        `batch_left`: samples in the next batch of the epoch; None where that cannot be seen.
+        """
+        if batch_left is not None:
+            return 0.0 if batch_left else self.allowances.evaluate_s
+        # A loop that says what takes long need not be guessed.
+        return 0.0 if self.outspoken else self.allowances.epoch_s
+
     def expect(self, seconds: float) -> None:
         """The next beat may take so long, counted from now, or as long as it was allowed anyway."""
         now = time.monotonic()

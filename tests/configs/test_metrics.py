@@ -52,3 +52,27 @@ def test_the_folder_for_tensorboard_is_taken_from_the_current_one(tmp_path: Path
 def test_a_folder_that_is_none_is_refused(given: Any) -> None:
     with pytest.raises(ConfigError):
         load("digits", [f"metrics.tensorboard={given}"])
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("[]", ()),
+        ("[wandb, mlflow]", ("wandb", "mlflow")),
+        ("[my_package.logging:Mine]", ("my_package.logging:Mine",)),
+        ("[{wandb: {project: mine, tags: [a]}}]", ({"wandb": {"project": "mine", "tags": ["a"]}},)),
+    ],
+)
+def test_loggers_are_named_alone_or_with_options(given: str, meant: tuple[Any, ...]) -> None:
+    config = load("digits", [f"metrics.loggers={given}"])
+    assert config.metrics.loggers == meant
+    assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    "given", ["[wandbb]", "[7]", "[my_package]", "[{wandb: 7}]", "[{wandb: {}, mlflow: {}}]", "[[a]]"]
+)
+def test_what_is_no_logger_is_refused_with_what_would_be(given: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("digits", [f"metrics.loggers={given}"])
+    assert "expected wandb, mlflow, or module:Class" in str(caught.value) or "options of wandb" in str(caught.value)

@@ -52,6 +52,20 @@ def test_a_person_is_told_where_the_newest_lines_are(tmp_path: Path) -> None:
     assert Journal("cafe").place == ""
 
 
+def test_a_store_that_is_known_later_has_what_was_recorded_before(tmp_path: Path) -> None:
+    """A script's: its workers say where the run lives once they have restored. The first word counts."""
+    journal = Journal("cafe", local=tmp_path / "journal.jsonl")
+    journal.record("launched")
+    backend = open_backend(str(tmp_path / "run"))
+    journal.keep_in(backend)
+    journal.keep_in(open_backend(str(tmp_path / "other")))
+    journal.record("ended")
+    journal.close()
+    assert [line["event"] for line in _stored(backend, FIRST)] == ["launched", "ended"]
+    assert len((tmp_path / "journal.jsonl").read_text().splitlines()) == 2
+    assert not (tmp_path / "other").exists()
+
+
 def test_how_things_are_now_takes_the_place_of_what_was(tmp_path: Path) -> None:
     backend = open_backend(str(tmp_path / "run"))
     journal = Journal("cafe", store=backend, local=tmp_path / "journal.jsonl")

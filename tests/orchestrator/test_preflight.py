@@ -56,14 +56,24 @@ def test_a_mistake_is_answered_in_one_line(arguments: tuple[str, ...], code: Exi
     assert said.count("\n") == 1
 
 
-def test_tensorboard_that_is_not_installed_is_missed_before_anything_is_started(tmp_path: Path) -> None:
-    program = "import sys\nsys.modules['tensorboard'] = None\n" + PROGRAM
-    overrides = (f"storage.url={tmp_path}/run", f"metrics.tensorboard={tmp_path}/board")
+@pytest.mark.parametrize(
+    ("option", "value", "package"),
+    [
+        ("metrics.tensorboard", "{folder}/board", "tensorboard"),
+        ("metrics.loggers", "[my_package:Mine, {{wandb: {{project: mine}}}}]", "wandb"),
+        ("metrics.loggers", "[mlflow]", "mlflow"),
+    ],
+)
+def test_a_logger_that_is_not_installed_is_missed_before_anything_is_started(
+    tmp_path: Path, option: str, value: str, package: str
+) -> None:
+    program = f"import sys\nsys.modules[{package!r}] = None\n" + PROGRAM
+    overrides = (f"storage.url={tmp_path}/run", f"{option}={value.format(folder=tmp_path)}")
     command = [sys.executable, "-c", program, "digits", *overrides]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == ExitCode.BAD_CONFIG
     assert result.stderr == (
-        "relight: metrics.tensorboard needs a package that is not installed. Install it (pip install tensorboard), "
+        f"relight: {option} needs a package that is not installed. Install it (pip install {package}), "
         "or leave the option out\n"
     )
     assert not (tmp_path / "run").exists()

@@ -14,8 +14,9 @@ from torch.utils.data import Dataset, TensorDataset
 from relight.workers.agreement import Agreement, Votes
 from relight.workers.errors import BadTask
 from relight.workers.evaluate import evaluate
-from relight.workers.parallel import World, seed_everything, settle_buckets, sync_buffers, wrap
+from relight.workers.parallel import World, settle_buckets, sync_buffers, wrap
 from relight.workers.sampler import GlobalBatchSampler
+from relight.workers.seeding import seed_everything
 
 BEFORE, AFTER = 2, 2
 

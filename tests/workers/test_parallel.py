@@ -20,12 +20,12 @@ from relight.workers.parallel import (
     join,
     leave,
     make_deterministic,
-    seed_everything,
     sync_buffers,
     to_device,
     unwrap,
     wrap,
 )
+from relight.workers.seeding import seed_everything
 
 Pair = namedtuple("Pair", "left right")  # noqa: PYI024 -- a loader's batch may be one
 CPU = torch.device("cpu")

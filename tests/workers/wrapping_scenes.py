@@ -27,9 +27,10 @@ from relight.tests.workers.wrapping_tasks import (
 from relight.workers.accumulation import steps
 from relight.workers.errors import WorkerError
 from relight.workers.evaluate import evaluate
-from relight.workers.parallel import World, seed_everything, unwrap
+from relight.workers.parallel import World, unwrap
 from relight.workers.replay import open_loader
 from relight.workers.sampler import GlobalBatchSampler
+from relight.workers.seeding import seed_everything
 from relight.workers.task import Task
 from relight.workers.wrapping.build import build, settle
 from relight.workers.wrapping.streams import share_streams

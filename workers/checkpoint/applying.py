@@ -14,11 +14,13 @@ from ..notices import say
 from . import rng
 from .dtypes import NAMES
 from .heads import Head
+from .imported import MARK, held_parts, way_out, what_begins_anew
 from .loaders import own_state_for, unfit
 from .models import Loading, fill_model
 from .optimizers import load_named_state, mismatches, state_targets
 from .parts import DataOrder
 from .placing import Make, Placing, tensor_like
+from .positions import Position
 from .restoring import Found
 from .state import Parts, Stateful
 from .tree import Tensors, decode, encode
@@ -47,10 +49,11 @@ class Fitting:
         Raises:
             StateMismatch: it does not fit; everything that differs is named.
         """
-        check_fits(self._parts, head, self._world_size)
+        parts, anew = held_parts(self._parts, head.state)
+        check_fits(parts, head, self._world_size)
         self.has_begun = True
         placing = Placing(head.layouts, self._rank)
-        parts, state = self._parts, head.state
+        state = head.state
         self._loadings = [
             fill_model(model, prefix, state["model"], placing, is_new=self._is_blank)
             for prefix, model in parts.models.items()
@@ -64,7 +67,10 @@ class Fitting:
             self._loadings.append(partial(part.load_state_dict, value))
         for name, part in parts.per_rank.items():
             self._loadings.append(partial(self._load_own, name, part, self._saved_by_ranks(name, head, placing)))
-        if head.world_size == self._world_size:
+        if MARK in state:
+            if self._rank == 0:
+                self._loadings.append(partial(say, what_begins_anew(state, anew, head.progress["epoch"])))
+        elif head.world_size == self._world_size:
             generators = decode(head.own(self._rank)["rng"], placing.targets())
             self._loadings.append(partial(rng.restore, generators))
         elif self._rank == 0:
@@ -107,7 +113,7 @@ def check_fits(parts: Parts, head: Head, world_size: int) -> None:
             f"the checkpoint of step {head.id.step} does not fit; nothing was applied:\n  "
             + "\n  ".join(problems[:_SHOWN])
             + more
-            + "\nPut model, optimizer and data back as they were, or choose another storage.url to start a new run"
+            + f"\n{way_out(head.state)}"
         )
         raise StateMismatch(message)
 
@@ -163,11 +169,13 @@ def _own_mismatches(parts: Parts, head: Head, world_size: int) -> list[str]:
             problems.append(f"{name}: given here, but not in the checkpoint")
         elif problem := unfit(name, part, head.world_size, world_size):
             problems.append(problem)
+        elif isinstance(part, Position):
+            problems += part.mismatches([head.own(rank)[name] for rank in range(head.world_size)], world_size)
     return problems
 
 
 def _part_mismatches(parts: Parts, state: Mapping[str, Any]) -> list[str]:
-    saved = state.keys() - {"model", "progress"}
+    saved = state.keys() - {"model", "progress", MARK}
     live = parts.shared.keys() | parts.optimizers.keys()
     problems = [f"{name}: in the checkpoint, but not given here" for name in sorted(saved - live)]
     return problems + [f"{name}: given here, but not in the checkpoint" for name in sorted(live - saved)]

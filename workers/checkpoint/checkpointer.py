@@ -4,51 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakSet
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ...configs.events import Events
 from ...configs.heartbeat import Phase
 from ...configs.protocol import ExitCode
-from ...storage import runs
 from ...storage.backends.open import open_backend
-from ...storage.persister import open_persister
 from ..agreement import Agreement
 from ..errors import StorageTrouble
 from ..notices import say
 from ..origin import origin
-from ..parallel import settle_buckets
 from ..pulse import Pulse
 from ..signals import StopFlag
-from .alike import check_alike
-from .applying import Fitting
 from .cadence import Cadence
-from .claiming import claim
 from .collective import Circle, open_control
 from .interval import mtbf
-from .lead import from_rank_zero
-from .models import materialize
 from .parts import gather_parts
-from .predecessors import forget, recall
+from .positions import Position
 from .progress import Progress
-from .restoring import Found, find
-from .saving import Saver
+from .resuming import Resuming
 from .session import Session, Tools
 from .settings import CheckpointSettings
 from .state import Stateful
-from .warmstart.loading import load_initial
 from .warmstart.settings import InitFrom
+
+_RESTORED: WeakSet[Checkpointer] = WeakSet()
 
 
 class Checkpointer:
     """Saves the state of a run while it trains and brings it back, on all ranks alike.
 
+        checkpoint = relight.Checkpointer("runs/mine", model=model, optimizer=optimizer, loader=loader)
+        for epoch in checkpoint.restore().epochs(10):
+            for batch in loader:
+                ...
+                if checkpoint.step(loss=loss):  # told to stop, and saved
+                    raise SystemExit(checkpoint.exit_code)
+
     Every method is a collective: all ranks call it, in the same order. Needs an initialized process group when there
-    is more than one rank.
+    is more than one rank. Models, optimizers and loaders may be as they are or as DDP, FSDP2, torch.compile, Lightning
+    Fabric or Accelerate have wrapped them: names in a checkpoint are the user's own.
     """
 
     def __init__(  # noqa: PLR0913 -- the parts of a run, by name
@@ -80,6 +80,8 @@ class Checkpointer:
             BadUrl: nothing serves this URL.
         """
         self._settings = settings or CheckpointSettings()
+        flag = StopFlag().__enter__() if stop is None else stop  # Not `or`: a flag that is down is false.
+        self._own_stop = flag if stop is None else None
         self._own_control = None if control is not None else open_control()
         control = control or self._own_control
         self._origin = origin()
@@ -88,17 +90,21 @@ class Checkpointer:
             agreement=Agreement(control),
             pulse=pulse or Pulse(self._origin),
             events=Events(self._origin.run_dir, self._origin.rank),
-            stop=StopFlag().__enter__() if stop is None else stop,  # A flag that is down is false.
+            stop=flag,
             settings=self._settings,
         )
         self._circle = self._tools.circle
         self._backend = open_backend(url)
         shared = {"scheduler": scheduler, "scaler": scaler, **(extra or {})}
         self._parts, sampler = gather_parts(model, optimizer, shared, loader)
-        self.progress = Progress(sampler=sampler, on_epoch=self._begin_epoch, on_end=self.finish)
+        own = self._parts.per_rank.get("position")
+        position = own if isinstance(own, Position) else None
+        self.progress = Progress(sampler=sampler, position=position, on_epoch=self._begin_epoch, on_end=self.finish)
         self._session: Session | None = None
-        self._initialize = initialize
-        self._init_from = init_from
+        self._resuming = Resuming(
+            backend=self._backend, origin=self._origin, tools=self._tools, parts=self._parts, progress=self.progress,
+            initialize=initialize, init_from=init_from,
+        )  # fmt: skip
         if self._settings.overlap:
             for each in self._parts.optimizers.values():
                 each.register_step_pre_hook(self._before_optimizer_step)
@@ -121,16 +127,17 @@ class Checkpointer:
             StorageRefused: the URL holds another run, or cannot keep two launchers apart.
             StorageTrouble: the storage did not answer.
         """
+        self._take_over()
         self._tools.pulse.beat(Phase.RESTORING)
-        self._settle()
-        run = from_rank_zero(self._circle, self._register)
-        found = self._find_and_apply(run)
+        self._resuming.settle()
+        run = self._resuming.register()
+        found = self._resuming.find_and_apply(run)
         cadence = Cadence(
             self._settings.interval,
             mtbf_s=mtbf(self._origin.failures, self._origin.watched_s),
             overhead=self._settings.overhead,
         )
-        self._session = Session(self._tools, self._parts, self.progress, self._open_saver(run, found), cadence)
+        self._session = Session(self._tools, self._parts, self.progress, self._resuming.open_saver(run, found), cadence)
         if found is not None:
             self._session.resumed(durable=found.head.resumed_from is not None)
             where = f"{found.head.id.name}{', in memory' if found.head.from_memory else ''}"
@@ -140,11 +147,12 @@ class Checkpointer:
         self._session.begin_training()
         return self.progress
 
-    def step(self, *, loss: torch.Tensor | float | None = None, batches: int = 1) -> bool:
+    def step(self, *, loss: torch.Tensor | float | None = None, batches: int | None = None) -> bool:
         """After every optimizer step. True: told to stop, and the state is saved; leave with `exit_code`.
 
-        `loss` is this rank's; it is looked at only when a checkpoint is saved. `batches`: how many global
-        batches made up the step, where a loop of your own adds up several.
+        `loss` is this rank's; it is looked at only when a checkpoint is saved. `batches`: how many batches made up the
+        step. Unless given it is one with a GlobalBatchSampler, and otherwise all that the loader has given out since
+        the last step: a loop that looks ahead in its loader has to say.
 
         Raises:
             SavesKeepFailing: the configured number of saves in a row has failed.
@@ -169,6 +177,8 @@ class Checkpointer:
         session = self._session
         trouble = session.finish()
         self._close()
+        if self._own_stop is not None and self._origin.run_dir is None:
+            self._own_stop.__exit__(None, None, None)  # Nobody is left to look at it; a launcher would take it amiss.
         if trouble:
             message = f"the final checkpoint of step {self.progress.step} could not be saved: {trouble}"
             raise StorageTrouble(message)
@@ -188,45 +198,24 @@ class Checkpointer:
         self._tools.pulse.outspoken = True
         self._tools.pulse.expect(seconds)
 
+    def _take_over(self) -> None:
+        """From here on nobody else in this process saves to the run: a cell of a notebook may be run again."""
+        for other in [each for each in _RESTORED if each.url == self.url]:
+            other._leave()  # noqa: SLF001 -- one of this class
+        _RESTORED.add(self)
+        if self._own_stop is not None:
+            self._own_stop.__enter__()
+
+    def _leave(self) -> None:
+        """Let what is being saved come to its end, and save no more."""
+        session, self._session = self._session, None
+        if session is not None:
+            self._tools.agreement.read()
+            session.saver.close()
+
     def _begin_epoch(self) -> None:
         if self._session is not None:
             self._session.begin_epoch()
-
-    def _settle(self) -> None:
-        for model in self._parts.wrapped:
-            if isinstance(model, DistributedDataParallel):
-                settle_buckets(model)
-
-    def _find_and_apply(self, run: str) -> Found | None:
-        check_alike(self._parts, self._circle)
-        refill = materialize(self._parts.models, self._initialize)
-        fitting = Fitting(self._parts, self._circle.rank, self._circle.size, is_blank=refill is not None)
-        remembered = recall(self.url, self._circle, self._settings.saving(self._origin), run=run)
-        found = find(self._backend, self._circle, run=run, remembered=remembered, prepare=fitting.prepare)
-        if found is not None:
-            with found:
-                fitting.apply(found)
-                self._circle.meet()  # Until here a neighbour may look at what this rank has read.
-            self.progress.update(found.head.progress)
-        elif refill is not None and fitting.has_begun:
-            refill()
-        if found is None and self._init_from is not None:
-            initial = load_initial(self._parts.model, self._init_from, self._circle)
-            self._say(initial.text)
-            if self._circle.rank == 0:
-                self._tools.events.tell("begun with weights", **initial.facts)
-        forget(remembered)
-        return found
-
-    def _register(self) -> str:
-        settings = self._settings
-        return runs.register(self._backend, settings.identity, single_writer=settings.single_writer).run
-
-    def _open_saver(self, run: str, found: Found | None) -> Saver:
-        step, resumed_from = (found.head.id.step, found.head.resumed_from) if found is not None else (None, None)
-        lineage = claim(self._backend, self._circle, self._origin, run=run, step=step, resumed_from=resumed_from)
-        persister = open_persister(self._backend.url, rank=self._circle.rank)
-        return Saver(persister, self._circle, lineage, self._settings.saving(self._origin))
 
     def _before_optimizer_step(self, *_: Any) -> None:
         if self._session is not None:

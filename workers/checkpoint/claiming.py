@@ -36,4 +36,4 @@ def claim(
             backend.size(resumed_from.manifest_key)
         return {"generation": generation.number, "attempt": origin.attempt, "token": uuid.uuid4().hex}
 
-    return Lineage(run=run, resumed_from=resumed_from, **from_rank_zero(circle, on_rank_zero))
+    return Lineage(run=run, url=backend.url, resumed_from=resumed_from, **from_rank_zero(circle, on_rank_zero))

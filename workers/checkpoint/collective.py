@@ -9,13 +9,27 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 
+from ..errors import BadWorld
+from ..origin import origin
 from .windows import as_bytes
 
 _CHUNK_BYTES = 16 << 20
 
 
 def open_control() -> dist.ProcessGroup | None:
-    """A gloo group of all ranks for words and votes; None for a single process. A collective."""
+    """A gloo group of all ranks for words and votes; None for a single process. A collective.
+
+    Raises:
+        BadWorld: there are other ranks, and this process cannot reach them.
+    """
+    here = origin()
+    if here.world_size > 1 and not dist.is_initialized():
+        message = (
+            f"this is rank {here.rank} of {here.world_size}, and torch.distributed is not initialized: each rank would "
+            "save the whole run. Call torch.distributed.init_process_group() before (Lightning Fabric does with as "
+            f"many devices: Fabric(devices={here.local_world_size}))"
+        )
+        raise BadWorld(message)
     group = dist.new_group(backend="gloo") if dist.is_initialized() else None
     assert group is None or isinstance(group, dist.ProcessGroup)
     return group

@@ -27,6 +27,16 @@ class Advice:
     bound: str
     """What decided: "young", or the limit that was met: "overhead", "shortest", "longest"."""
 
+    @property
+    def facts(self) -> dict[str, float | str]:
+        """For the journal."""
+        return {
+            "interval_s": self.interval_s,
+            "save_cost_s": self.cost_s,
+            "mtbf_s": self.mtbf_s,
+            "decided_by": self.bound,
+        }
+
 
 def mtbf(failures: int, watched_s: float) -> float:
     """Mean time between failures in seconds, from what was seen and what is assumed before anything is."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...storage.persister import Outcome
 from ..agreement import Votes
 from ..errors import Fenced, SavesKeepFailing
@@ -9,11 +11,12 @@ from ..notices import say
 
 
 class Ledger:
-    """`committed_step` and `failed_step` are what this rank may vote; -1: none yet."""
+    """`committed_step` and `failed_step` are what this rank may vote; -1: none yet. `heard` is told of each outcome."""
 
-    def __init__(self, rank: int, max_failed_saves: int) -> None:
+    def __init__(self, rank: int, max_failed_saves: int, heard: Callable[[Outcome], None] = lambda _: None) -> None:
         self._rank = rank
         self._max_failed_saves = max_failed_saves
+        self._heard = heard
         self._failures_in_a_row = 0
         self.committed_step = -1
         self.failed_step = -1
@@ -23,6 +26,7 @@ class Ledger:
         """Take what the persister says. Raises Fenced when the storage belongs to a newer launcher."""
         if outcome is None:
             return
+        self._heard(outcome)
         if outcome.superseded:
             raise Fenced(outcome.failed)
         if outcome.failed:

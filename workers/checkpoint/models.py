@@ -14,8 +14,9 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ...storage.shards import Piece
 from ..errors import NotCaptured
+from .names import clean
 from .placing import Placing, Target, can_hold, tensor_like
-from .state import clean, model_state
+from .state import model_state
 from .tree import decode
 
 Loading = Callable[[], None]

@@ -18,6 +18,27 @@ from ..errors import NotCaptured
 from .geometry import is_sharded
 from .placing import Make, Target, can_hold, new_tensor, tensor_like
 
+_DECOUPLED = "decoupled_weight_decay"
+_TELLING = frozenset(
+    {
+        "alpha",
+        "betas",
+        "beta2_decay",
+        "centered",
+        "dampening",
+        "etas",
+        "lambd",
+        "lr_decay",
+        "momentum",
+        "momentum_decay",
+        "nesterov",
+        "ns_coefficients",
+        "rho",
+        "step_sizes",
+    }
+)
+"""Options that not all of torch's optimizers have, and that no scheduler adds."""
+
 
 def named_state(optimizer: Optimizer, names: Mapping[torch.Tensor, str]) -> dict[str, Any]:
     """The optimizer's state dict with names in place of numbers, and the class it belongs to.
@@ -70,7 +91,9 @@ def state_targets(optimizer: Optimizer, key: str, names: Mapping[torch.Tensor, s
 def mismatches(optimizer: Optimizer, saved: Mapping[str, Any], names: Mapping[torch.Tensor, str]) -> list[str]:
     """Why the saved state does not fit this optimizer; empty when it does. The tensors in `saved` are not looked at."""
     found = []
-    if saved["class"] != type(optimizer).__qualname__:
+    if saved["class"] is None:
+        found += _unlike(optimizer, saved)
+    elif saved["class"] != type(optimizer).__qualname__:
         found.append(f"the checkpoint is of a {saved['class']}, this is a {type(optimizer).__qualname__}")
     live = [[names.get(parameter) for parameter in group["params"]] for group in optimizer.param_groups]
     stored = [list(group["params"]) for group in saved["param_groups"]]
@@ -82,6 +105,20 @@ def mismatches(optimizer: Optimizer, saved: Mapping[str, Any], names: Mapping[to
             what = ", ".join(differing[:5]) or "their order"
             found.append(f"parameter group {index} differs in {what}")
     return found
+
+
+def _unlike(optimizer: Optimizer, saved: Mapping[str, Any]) -> list[str]:
+    """A file from elsewhere does not say which class its optimizer was of. Its options do."""
+    kind = type(optimizer).__qualname__
+    problems = []
+    for group in saved["param_groups"]:
+        if differing := sorted((group.keys() ^ optimizer.defaults.keys()) & _TELLING):
+            problems.append(f"{', '.join(differing)}: not the options of a {kind}, so it is of another optimizer")
+        elif _DECOUPLED in group and group[_DECOUPLED] != optimizer.defaults.get(_DECOUPLED, group[_DECOUPLED]):
+            problems.append(
+                f"{_DECOUPLED} is {group[_DECOUPLED]}, unlike a {kind}'s: of Adam and AdamW it is the other"
+            )
+    return list(dict.fromkeys(problems))
 
 
 def _names_by_number(optimizer: Optimizer, names: Mapping[torch.Tensor, str]) -> dict[int, str]:

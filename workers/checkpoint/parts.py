@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from ..errors import NotCaptured
 from ..sampler import GlobalBatchSampler, sampler_of
+from .positions import Position
+from .reading_on import samplers_of
 from .state import Parts, Stateful
+from .wrapped import scaler_of, unwrapped_loader, unwrapped_model, unwrapped_optimizer
 
-_RESERVED = frozenset({"model", "optimizer", "progress", "data", "rng", "loader"})
+_One = TypeVar("_One")
+
+_RESERVED = frozenset({"model", "optimizer", "progress", "data", "rng", "loader", "position", "imported"})
 
 
 class DataOrder:
@@ -52,26 +57,60 @@ def gather_parts(
         NotCaptured: the loader's position cannot be known, or a name is taken.
     """
     given = {name: part for name, part in shared.items() if part is not None}
+    if "scaler" not in given and (scaler := _scaler_beneath(optimizer)) is not None:
+        given["scaler"] = scaler
     if taken := _RESERVED & given.keys():
         message = f"extra state may not be called {', '.join(sorted(taken))}: choose another name"
         raise NotCaptured(message)
     sampler = sampler_of(loader)
     if sampler is not None:
         given["data"] = DataOrder(sampler)
-    _give_own_generator(loader)
-    per_rank: dict[str, Stateful] = {}
-    if loader is not None and sampler is None:
-        if not (hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")):
-            message = (
-                f"the position in a {type(loader).__name__} cannot be saved. Give its DataLoader a "
-                "relight.GlobalBatchSampler as batch_sampler, or use a loader that has state_dict() and "
-                "load_state_dict() (torchdata's StatefulDataLoader); or pass no loader and start epochs anew on resume"
-            )
-            raise NotCaptured(message)
-        per_rank["loader"] = loader
-    parts = Parts(model=model, optimizer=optimizer, shared=given, per_rank=per_rank)
+        _give_own_generator(unwrapped_loader(loader)[0])
+    per_rank = {} if loader is None or sampler is not None else _own_position(loader)
+    parts = Parts(
+        model=_each(unwrapped_model, model),
+        optimizer=None if optimizer is None else _each(unwrapped_optimizer, optimizer),
+        shared=given,
+        per_rank=per_rank,
+    )
     _refuse_flat_parameters(parts)
     return parts, sampler
+
+
+def _own_position(loader: Any) -> dict[str, Stateful]:
+    """What a rank keeps of the position in its own loader."""
+    inner, passes = unwrapped_loader(loader)
+    if hasattr(inner, "state_dict") and hasattr(inner, "load_state_dict"):
+        _give_own_generator(inner)
+        return {"loader": loader if hasattr(loader, "state_dict") else inner}
+    if not isinstance(inner, DataLoader) or isinstance(inner.dataset, IterableDataset):
+        what = f"a {type(inner).__name__}{' of iterable data' if isinstance(inner, DataLoader) else ''}"
+        message = (
+            f"the position in {what} cannot be saved. Use a DataLoader of data that has indices, or a loader that has "
+            "state_dict() and load_state_dict() (torchdata's StatefulDataLoader); or pass no loader and start epochs "
+            "anew on resume"
+        )
+        raise NotCaptured(message)
+    if any(isinstance(each, GlobalBatchSampler) for each in samplers_of(inner.batch_sampler)):
+        message = (
+            "a relight.GlobalBatchSampler gives each rank its share already, and here each share is shared out once "
+            "more: leave this loader out of accelerator.prepare() or fabric.setup_dataloaders()"
+        )
+        raise NotCaptured(message)
+    return {"position": Position(inner, passes)}
+
+
+def _scaler_beneath(optimizer: Optimizer | Mapping[str, Optimizer] | None) -> Stateful | None:
+    """Frameworks scale gradients with a scaler of their own, one for all optimizers."""
+    given = optimizer.values() if isinstance(optimizer, Mapping) else [optimizer]
+    return next((scaler for scaler in map(scaler_of, given) if scaler is not None), None)
+
+
+def _each(change: Callable[[_One], _One], given: _One | Mapping[str, _One]) -> _One | Mapping[str, _One]:
+    """`change` of the one that was given, or of each by its name."""
+    if isinstance(given, Mapping):
+        return {name: change(one) for name, one in given.items()}
+    return change(given)
 
 
 def _refuse_flat_parameters(parts: Parts) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..sampler import GlobalBatchSampler
+from .positions import Position
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class Progress:
     sampler: GlobalBatchSampler | None = field(default=None, repr=False, compare=False)
     on_epoch: Callable[[], object] | None = field(default=None, repr=False, compare=False)
     on_end: Callable[[], object] | None = field(default=None, repr=False, compare=False)
+    position: Position | None = field(default=None, repr=False, compare=False)
 
     def epochs(self, total: int) -> Iterator[int]:
         """The epochs that are left of `total`, the first one from where it was interrupted.
@@ -35,15 +37,19 @@ class Progress:
         while self.epoch < total:
             if self.sampler is not None:
                 self.sampler.set_position(self.epoch, self.samples)
+            if self.position is not None:
+                self.position.go_on()
             if self.on_epoch is not None:
                 self.on_epoch()
             yield self.epoch
             self.epoch += 1
             self.samples = 0
+            if self.position is not None:
+                self.position.turn()
         if self.on_end is not None:
             self.on_end()
 
-    def advance(self, batches: int) -> None:
+    def advance(self, batches: int | None = None) -> None:
         """One more optimizer step, made of `batches` global batches: more than one where a loop adds up by itself."""
         if self.sampler is not None and self.sampler.max_per_rank is not None and not self.sampler.in_steps:
             # A step a micro-batch would move on by a whole global batch each time: samples would be left out unseen.
@@ -51,8 +57,15 @@ class Progress:
             raise RuntimeError(message)
         self.step += 1
         if self.sampler is not None:
-            for _ in range(batches):
+            for _ in range(1 if batches is None else batches):
                 self.samples += self.sampler.span(self.samples)
+        elif self.position is not None:
+            self.position.finish(batches)
+
+    @property
+    def batch_left(self) -> int | None:
+        """Samples in the next batch of this epoch; None without a sampler that knows."""
+        return None if self.sampler is None else self.sampler.span(self.samples)
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 
-def capture() -> dict[str, Any]:
-    """The state of all generators, as a tree of numbers and tensors."""
+def capture(*, devices: bool = True) -> dict[str, Any]:
+    """The state of all generators, as a tree of numbers and tensors; without `devices`, those of the process alone."""
     version, internal, gauss_next = random.getstate()
     algorithm, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002  (the global one)
     state: dict[str, Any] = {
@@ -18,7 +18,7 @@ def capture() -> dict[str, Any]:
         "numpy": {"algorithm": algorithm, "keys": keys, "rest": [int(position), int(has_gauss), float(cached)]},
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_initialized():
+    if devices and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 

@@ -32,13 +32,14 @@ _NO_ARENA_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Under whose name this worker group writes. `token` is random and shared by its ranks."""
+    """Under whose name this worker group writes, and where. `token` is random and shared by its ranks."""
 
     run: str
     generation: int
     attempt: int
     token: str
     resumed_from: AttemptId | None
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,10 @@ class Saver:
         self._count = 0
         self._keeps = True
         self._heard_of = -1
+
+    @property
+    def lineage(self) -> Lineage:
+        return self._lineage
 
     @property
     def busy(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 from ...configs.events import Events
 from ...configs.heartbeat import Phase
 from ..agreement import Agreement, Votes
+from ..metrics.logger import Outcome
 from ..notices import say
 from ..pulse import Pulse
 from ..signals import StopFlag
@@ -51,21 +52,18 @@ class Session:
         self._answer = tools.settings.answer
         self._parts = parts
         self._progress = progress
-        self._saver = saver
+        self.saver = saver
         self._cadence = cadence
         self._pace = Pace(self._settings.memory_every if saver.keeps else "never", overhead=self._settings.overhead)
         self._pace.start(progress.step)
         self._meter = Meter()
-        self._ledger = Ledger(self._circle.rank, self._settings.max_failed_saves)
+        self._chronicle = self._settings.chronicle(tools.events)
+        self._ledger = Ledger(self._circle.rank, self._settings.max_failed_saves, heard=self._chronicle.saved)
         self._staged: dict[str, Any] | None = None
         self._stepped = False
         self._loss: torch.Tensor | float | None = None
         self._put_off = False
         self._prepared = False
-
-    @property
-    def saver(self) -> Saver:
-        return self._saver
 
     def resumed(self, *, durable: bool) -> None:
         """The state is that of a checkpoint; `durable`: of one that is committed."""
@@ -76,6 +74,8 @@ class Session:
 
     def begin_training(self) -> None:
         """The first step of a life is waited for longer: much is made and compiled in it."""
+        lineage, progress = self.saver.lineage, self._progress
+        self._chronicle.begin(run=lineage.run, url=lineage.url, step=progress.step, metrics=progress.metrics)
         self.beat(Phase.TRAINING)
         self._tools.pulse.expect(self._tools.pulse.allowances.start_s)
 
@@ -92,8 +92,9 @@ class Session:
         self._meter.begin()
         if not self._prepared and self._meter.step_s is not None:
             self._prepared = True  # Not sooner: after a restart the first step is waited for.
-            self._saver.prepare(self._capture())
+            self.saver.prepare(self._capture())
         self._loss = loss.detach() if isinstance(loss, torch.Tensor) else loss
+        self._chronicle.step(self._progress.step, self._loss, self._progress.metrics)
         agreed = self._hear(self._tools.agreement.read())
         if agreed.stop:
             self._stop()
@@ -104,17 +105,9 @@ class Session:
         elif self._pace.note(step, agreed=agreed.snapshot_due):
             self._keep()
         self._tools.agreement.start(self._votes())
-        self._meter.end(busy=self._saver.busy)
-        self.beat(Phase.TRAINING, allowance_s=self._until_next_step_s())
+        self._meter.end(busy=self.saver.busy)
+        self.beat(Phase.TRAINING, allowance_s=self._tools.pulse.until_next_step_s(self._progress.batch_left))
         return False
-
-    def _until_next_step_s(self) -> float:
-        """0.0, what a step takes, where nothing but one follows. At the end of an epoch loops evaluate, unannounced."""
-        sampler, pulse = self._progress.sampler, self._tools.pulse
-        if sampler is not None:
-            return 0.0 if sampler.span(self._progress.samples) else pulse.allowances.evaluate_s
-        # Where the epochs of this loop end cannot be seen; if it says what takes long, it need not be guessed.
-        return 0.0 if pulse.outspoken else pulse.allowances.epoch_s
 
     def pause(self, phase: Phase) -> None:
         """The next step will take longer, for a reason that is no part of it."""
@@ -124,14 +117,19 @@ class Session:
     def finish_staging(self) -> None:
         """Wait for the copy that was left behind the training."""
         began = time.monotonic()
-        self._saver.finish_staging()
-        self._tools.pulse.stalled(time.monotonic() - began)
+        self.saver.finish_staging()
+        stall_s = time.monotonic() - began
+        self._tools.pulse.stalled(stall_s)
+        self._chronicle.stalls(stall_s)
 
     def finish(self) -> str:
         """Commit the final state. Returns what went wrong, on every rank alike."""
         self.finish_staging()
+        self._chronicle.evaluated(self._progress.step, self._progress.metrics)
         self._hear(self._tools.agreement.read())
-        return self._end()
+        trouble = self._end()
+        self._chronicle.end(Outcome.FAILED if trouble else Outcome.FINISHED)
+        return trouble
 
     def _stop(self) -> None:
         step = self._progress.step
@@ -139,6 +137,7 @@ class Session:
             self._say(f"the state could not be saved; the next start goes on from an older checkpoint: {trouble}")
         else:
             self._say(f"told to stop: saved step {step}. Run the same command again to go on")
+        self._chronicle.end(Outcome.PREEMPTED)
 
     def _save_if_possible(self, agreed: Votes) -> None:
         """A save is due. While an earlier one is being written the settings say what happens; all ranks do the same."""
@@ -162,24 +161,26 @@ class Session:
         if self._loss is not None:
             self._progress.loss = self._circle.mean(float(self._loss))
         self._staged = self._progress.facts()
-        self._saver.save(self._capture(), self._progress)
+        self.saver.save(self._capture(), self._progress)
         stall_s = time.monotonic() - began
         self._meter.saved(stall_s)
         self._tools.pulse.stalled(stall_s)
+        self._chronicle.saves(self._progress.step, stall_s)
         self._cadence.saved()
         self._pace.copied(self._progress.step)
 
     def _keep(self) -> None:
         began = time.monotonic()
         self._beat_saving()
-        self._saver.keep(self._capture(), self._progress)
+        self.saver.keep(self._capture(), self._progress)
         stall_s = time.monotonic() - began
         self._meter.snapshot(stall_s)
         self._tools.pulse.stalled(stall_s)
+        self._chronicle.settle()
         self._pace.copied(self._progress.step)
 
     def _capture(self) -> Captured:
-        return capture(self._parts, self._progress.facts(), self._circle.rank)
+        return capture(self._parts, self._progress.facts(), self._circle.rank, self._settings.recipe)
 
     def _end(self) -> str:
         """Save what is not saved yet, wait for all ranks, and close. Returns what went wrong, on every rank alike."""
@@ -191,7 +192,7 @@ class Session:
         trouble = self._circle.tell((self._ledger.last_failure or "it took too long").encode()).decode()
         if agreed.committed_step != self._progress.step:
             return trouble
-        self._saver.close()
+        self.saver.close()
         return ""
 
     def _settle(self) -> Votes:
@@ -199,7 +200,7 @@ class Session:
         began = time.monotonic()
         self._beat_saving()
         for _ in range(math.ceil(self._settings.deadline_s / _ROUND_S)):  # Counted, not timed: all ranks do as many.
-            self._saver.wait(_ROUND_S)
+            self.saver.wait(_ROUND_S)
             agreed = self._hear(self._tools.agreement.agree(self._votes()))
             if not agreed.busy:
                 break
@@ -209,8 +210,8 @@ class Session:
     def _votes(self) -> Votes:
         """What this rank asks for and knows."""
         first = self._circle.rank == 0
-        busy = self._saver.busy  # Asked first: a save that ends in between is heard of at the next step, not lost.
-        while outcome := self._saver.outcome():
+        busy = self.saver.busy  # Asked first: a save that ends in between is heard of at the next step, not lost.
+        while outcome := self.saver.outcome():
             self._ledger.enter(outcome)
         self._learn()
         return Votes(
@@ -218,7 +219,7 @@ class Session:
             save_due=first and self._cadence.asks,
             snapshot_due=first and self._pace.asks(self._progress.step, self._meter),
             busy=busy,
-            full=self._saver.full,
+            full=self.saver.full,
             committed_step=self._ledger.committed_step,
             failed_step=self._ledger.failed_step,
         )
@@ -226,16 +227,13 @@ class Session:
     def _learn(self) -> None:
         cost_s, self._meter.save_cost_s = self._meter.save_cost_s, None
         if cost_s is not None and self._circle.rank == 0 and (advice := self._cadence.learn(cost_s)):
-            self._tools.events.tell(
-                "interval", step=self._progress.step, interval_s=advice.interval_s, save_cost_s=advice.cost_s,
-                mtbf_s=advice.mtbf_s, decided_by=advice.bound,
-            )  # fmt: skip
+            self._tools.events.tell("interval", step=self._progress.step, **advice.facts)
 
     def _hear(self, agreed: Votes | None) -> Votes:
         if agreed is None:
             return Votes()
         self._ledger.hear(agreed)
-        self._saver.heard(agreed.failed_step)
+        self.saver.heard(agreed.failed_step)
         return agreed
 
     def beat(self, phase: Phase, *, allowance_s: float | None = None) -> None:

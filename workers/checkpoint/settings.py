@@ -6,11 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from ...configs.events import Events
 from ...configs.every import Every
 from ...storage.retention import Best, Rules
-from ..origin import Origin
+from ..metrics.chronicle import Chronicle
+from ..metrics.logger import Logger
+from ..origin import Origin, origin
 from .saving import SaveSettings
 
 _MOST_COPY_THREADS: Final = 4
@@ -42,6 +45,9 @@ class CheckpointSettings:
     steps in `pin`. `deadline_s`: how long a save may take. `max_failed_saves`: so many failures in a row stop the run.
     `single_writer`: you vouch that nothing else ever writes to the run, so that a store which cannot keep two launchers
     apart (it ignores If-None-Match) is good enough.
+    `recipe` (JSON): how the model is made, kept beside the state for exports.
+
+    `loggers` are told the loss of every `log_every`-th step, by rank 0, and what is put in `progress.metrics`.
     """
 
     every: Every | int | str = "5m"
@@ -58,6 +64,9 @@ class CheckpointSettings:
     max_failed_saves: int = 5
     single_writer: bool = False
     identity: Mapping[str, str | int] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    loggers: Sequence[Logger] = ()
+    log_every: int = 1
 
     @property
     def interval(self) -> Every | Literal["auto"]:
@@ -71,6 +80,10 @@ class CheckpointSettings:
             return WhenBusy(self.when_busy)
         except ValueError:
             raise ValueError(f"when_busy: expected {', '.join(WhenBusy)}; got {self.when_busy!r}") from None
+
+    def chronicle(self, events: Events) -> Chronicle:
+        """What tells the loggers, and the journal, how the run goes."""
+        return Chronicle(events, self.loggers, origin=origin(), log_every=self.log_every)
 
     def saving(self, origin: Origin) -> SaveSettings:
         """Raises ValueError for a rule that cannot be."""

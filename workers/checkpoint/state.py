@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ...storage.whole import RANK_PREFIX
@@ -21,12 +20,10 @@ from ..errors import NotCaptured
 from . import rng
 from .dtypes import NAMES
 from .geometry import held, is_sharded
+from .names import clean, plain
 from .optimizers import named_state
 from .plan import Held, TensorSpec
 from .tree import Tensors, encode
-
-_WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
-"""`torch.compile`'s, and activation checkpointing's."""
 
 
 class Stateful(Protocol):
@@ -116,8 +113,10 @@ class Captured:
         return [spec_of(name, tensor, rank_zero=name in self.rank_zero) for name, tensor in self.tensors.items()]
 
 
-def capture(parts: Parts, progress: Mapping[str, Any], rank: int) -> Captured:
+def capture(parts: Parts, progress: Mapping[str, Any], rank: int, recipe: Mapping[str, Any] | None = None) -> Captured:
     """The state of all parts as it is now.
+
+    `recipe`: how the model is made, kept among rank 0's own state, where it is no part of what is compared or loaded.
 
     Raises:
         NotCaptured: something cannot be expressed as tensors and JSON; the message names it.
@@ -135,6 +134,8 @@ def capture(parts: Parts, progress: Mapping[str, Any], rank: int) -> Captured:
     own_tensors: Tensors = {}
     prefix = rank_name(rank)
     own = {"rng": rng.capture(), **{name: dict(part.state_dict()) for name, part in parts.per_rank.items()}}
+    if recipe and rank == 0:
+        own["recipe"] = dict(recipe)
     own_state = {prefix: encode(own, prefix, own_tensors)}
     # A DDP replica's buffers (BatchNorm's statistics) differ between ranks, and rank 0's are the ones that DDP keeps.
     buffers = parts.buffer_names() & tensors.keys()
@@ -145,17 +146,6 @@ def capture(parts: Parts, progress: Mapping[str, Any], rank: int) -> Captured:
 def rank_name(rank: int) -> str:
     """The name under which a rank's own state is kept."""
     return f"{RANK_PREFIX}{rank:05d}"
-
-
-def plain(model: nn.Module) -> nn.Module:
-    """The module that the user wrote, out of DDP and `torch.compile`."""
-    while True:
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
-        elif isinstance(compiled := getattr(model, "_orig_mod", None), nn.Module):
-            model = compiled
-        else:
-            return model
 
 
 def model_state(model: nn.Module) -> dict[str, Any]:
@@ -197,10 +187,3 @@ def _refuse_foreign_shards(tensors: Tensors, key: str, names: Mapping[torch.Tens
                     "brought back. Use an optimizer whose state has its parameters' shapes, or does not shard it"
                 )
                 raise NotCaptured(message)
-
-
-def clean(name: str) -> str:
-    """Without what wrappers put into names."""
-    for wrapper in _WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name

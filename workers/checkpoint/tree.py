@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import NotCaptured
+from .decoding import decode
+
+__all__ = ["Tensors", "decode", "encode"]
 
 Tensors = dict[str, torch.Tensor]
 
@@ -38,6 +41,9 @@ def encode(value: Any, name: str, tensors: Tensors) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         tensors[name] = torch.from_numpy(np.ascontiguousarray(value))
         return {"$numpy": name}
+    if isinstance(value, (bytes, bytearray)):
+        tensors[name] = torch.from_numpy(np.frombuffer(value, dtype=np.uint8).copy())
+        return {"$bytes": name}
     return _container(value, name, tensors)
 
 
@@ -69,30 +75,3 @@ def _mapping(value: Mapping[Any, Any], name: str, tensors: Tensors) -> Any:
         return {"$dict": [[key, item] for key, item in encoded]}
     message = f"{name} has keys that are neither strings nor numbers; use such keys in state_dict()"
     raise NotCaptured(message)
-
-
-def decode(node: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """The value that `encode` was given; its tensors are taken from `tensors`."""
-    if isinstance(node, list):
-        return [decode(item, tensors) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if len(node) == 1:
-        ((spelling, inner),) = node.items()
-        if spelling in _READ:
-            return _READ[spelling](inner, tensors)
-    return {key: decode(item, tensors) for key, item in node.items()}
-
-
-def _pairs(pairs: list[tuple[Any, Any]], tensors: Mapping[str, torch.Tensor]) -> dict[Any, Any]:
-    return {key: decode(item, tensors) for key, item in pairs}
-
-
-_READ: Mapping[str, Callable[[Any, Mapping[str, torch.Tensor]], Any]] = {
-    "$tensor": lambda name, tensors: tensors[name],
-    "$numpy": lambda name, tensors: tensors[name].numpy(),
-    "$float": lambda text, _: float(text),
-    "$tuple": lambda items, tensors: tuple(decode(item, tensors) for item in items),
-    "$counter": lambda pairs, tensors: Counter(_pairs(pairs, tensors)),
-    "$dict": _pairs,
-}

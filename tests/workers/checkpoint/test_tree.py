@@ -60,7 +60,7 @@ def test_numpy_values_come_back_as_numpy_arrays_and_plain_numbers() -> None:
     assert (back["n"], back["x"]) == (4, 0.1)
 
 
-@pytest.mark.parametrize("value", [print, object(), {1, 2}, b"bytes", 1j, torch.float32])
+@pytest.mark.parametrize("value", [print, object(), {1, 2}, 1j, torch.float32])
 def test_what_needs_pickle_is_refused_by_its_place_with_the_way_out(value: object) -> None:
     with pytest.raises(NotCaptured) as caught:
         encode({"lambdas": [None, value]}, "scheduler", {})

@@ -27,7 +27,8 @@ from relight.storage.catalog import Catalog
 from relight.storage.reading import ShardReader
 from relight.tests.workers.warmstart.nets import Net, digest, net, write_run
 from relight.workers.checkpoint.collective import Circle
-from relight.workers.checkpoint.state import model_state, plain
+from relight.workers.checkpoint.names import plain
+from relight.workers.checkpoint.state import model_state
 from relight.workers.checkpoint.warmstart.loading import init_from, load_initial
 from relight.workers.checkpoint.warmstart.settings import InitFrom
 from relight.workers.checkpoint.warmstart.torch_source import TorchSource

@@ -14,7 +14,7 @@ from ....storage.boxes import Box
 from ...errors import BadWeights
 from ..geometry import held, like, local_part
 from ..models import loads_plainly
-from ..state import clean
+from ..names import clean
 from .comparing import Wanting
 from .tensors import Described
 

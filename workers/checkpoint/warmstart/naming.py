@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ....configs.initial import pattern, rewriting
 from ...errors import BadWeights
-from ..state import clean
+from ..names import clean
 
 _REPLICA = "module."
 """What DistributedDataParallel and DataParallel put before every name."""

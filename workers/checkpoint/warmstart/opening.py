@@ -55,7 +55,7 @@ def open_source(source: str, model: nn.Module | None, circle: Circle, keep: Exit
     if "://" in title:
         path = once_per_host(circle, lambda: fetch_file(source, keep))
         return agreed(circle, lambda: _open_file(path, title))
-    return agreed(circle, lambda: _open_index(title) if title.endswith(_INDEX) else _open_file(title, title))
+    return agreed(circle, lambda: open_index(title) if title.endswith(_INDEX) else _open_file(title, title))
 
 
 def _choose(source: str, circle: Circle) -> str:
@@ -92,7 +92,7 @@ def _open_file(path: str, title: str) -> Source:
     return TorchSource(path, title) if title.endswith(_TORCH) else SafetensorsSource(path, title)
 
 
-def _open_index(path: str) -> Source:
+def open_index(path: str) -> Source:
     """The files that an index names, which lie beside it: {"weight_map": {TENSOR: FILE}}."""
     try:
         files: Mapping[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"]
