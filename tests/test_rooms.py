@@ -10,12 +10,13 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parent.parent
-ROOMS: Final = ("configs", "storage", "workers", "orchestrator")
+ROOMS: Final = ("configs", "storage", "workers", "orchestrator", "verbs")
 
 _VIOLATIONS: Final = {
     "storage is a ground floor": ("storage/planted.py", "from ..configs import schema"),
     "configs is a ground floor": ("configs/planted.py", "import fsspec"),
     "workers and orchestrator never import": ("orchestrator/planted.py", "from ..workers import errors"),
+    "verbs is the roof": ("storage/planted.py", "from ..verbs import manners"),
     "in the orchestrator only what launches": ("orchestrator/planted.py", "import torch"),
     "arrows point one way": ("configs/errors.py", "from . import schema"),
 }

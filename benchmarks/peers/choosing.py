@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from .contender import Contender
-from .dcp import DcpAsync, DcpAsyncKeptStager, DcpSave
+from .dcp import DcpAsync, DcpAsyncKeptStager, DcpOverRelight, DcpSave
 from .files import FabricSave, TorchSave
 from .floors import MemoryCopy, RawCachedRead, RawDisk
 from .object_stores import Boto3Upload, ObstoreUpload, S3Connector
@@ -28,6 +28,7 @@ CONTENDERS: Final[dict[str, type[Contender]]] = {
     OVERLAPPING: RelightOverlapping,
     "torch_save": TorchSave,
     "dcp_save": DcpSave,
+    "dcp_over_relight": DcpOverRelight,
     "dcp_async": DcpAsync,
     "dcp_async_stager": DcpAsyncKeptStager,
     "fabric": FabricSave,

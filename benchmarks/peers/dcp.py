@@ -11,6 +11,10 @@ from torch.distributed.checkpoint.staging import AsyncStager, DefaultStager, Sta
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
+from ...dcp import Reader, Writer
+from ...storage.backends.open import open_backend
+from ...storage.catalog import Catalog
+from ...storage.sweep import delete_attempt
 from ..states import Live
 from .contender import Contender, Place
 
@@ -41,6 +45,26 @@ class DcpSave(Contender):
 
             return FsspecReader(self.place.of(number))
         return FileSystemReader(self.place.of(number))
+
+
+class DcpOverRelight(DcpSave):
+    title = "dcp.save to relight.dcp.Writer"
+    note = "DCP's plan and its collectives, Relight's shards and commit"
+    durable = True
+    verifies = True
+
+    def save(self, number: int) -> None:
+        save(self.live.state_dict(), checkpoint_id=f"step-{number}", storage_writer=Writer(self.place.url))
+
+    def load(self, number: int) -> None:
+        load(self.live.state_dict(), checkpoint_id=f"step-{number}", storage_reader=Reader(self.place.url))
+
+    def drop(self, number: int) -> None:
+        if self.rank == 0:
+            backend = open_backend(self.place.url)
+            for attempt in Catalog(backend).attempts():
+                if attempt.step == number:
+                    delete_attempt(backend, attempt)
 
 
 class DcpAsync(DcpSave):

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ...storage.backends.base import Backend
 from ...storage.backends.open import open_backend
-from ...storage.catalog import Catalog, Checkpoint, Listed, Standing
+from ...storage.catalog import Checkpoint, Listed, Standing
+from ...storage.choosing import Complain, catalog, choices
 from ...storage.digest import digest
 from ...storage.errors import Damaged, NotFound
 from ...storage.manifest import Manifest
 from ...storage.reading import ShardReader
+from ...storage.target import split_target
 from ...storage.verify import verify
+from ...storage.whole import Whole
+from ..errors import UsageError
 
 Facts = dict[str, Any]
-
-_AT_STEP = re.compile(r"(?P<url>.+)@(?P<step>[0-9]+)")
-
-
-def split_target(target: str) -> tuple[str, int | None]:
-    """`URL@STEP` as the URL and the step; a URL alone has no step."""
-    match = _AT_STEP.fullmatch(target)
-    return (match["url"], int(match["step"])) if match else (target, None)
 
 
 def list_checkpoints(url: str) -> list[Facts]:
@@ -32,19 +27,25 @@ def list_checkpoints(url: str) -> list[Facts]:
     Raises:
         NotFound: there is no run at this URL.
     """
-    return [_listed(listed) for listed in _catalog(open_backend(url)).listing()]
+    return [_listed(listed) for listed in catalog(open_backend(url)).listing()]
 
 
-def show_checkpoint(target: str) -> Facts:
-    """One checkpoint: its tensors, shards and state. Raises NotFound, or Damaged when a header cannot be proven."""
+def show_checkpoint(target: str, only: str = "") -> Facts:
+    """One checkpoint: its tensors, shards and state. Raises NotFound, or Damaged when a header cannot be proven.
+
+    `only`: of tensors and state one part, `model` or `optimizer`.
+    """
     backend, checkpoint = _open(target)
     manifest = checkpoint.manifest
     readers = [ShardReader(backend, manifest, rank) for rank in range(manifest.world_size)]
     layouts = [reader.layout() for reader in readers]
+    names = [placed.piece.name for layout in layouts for placed in layout.placed]
+    _refuse_unknown(only, manifest, [*names, *(name for layout in layouts for name in layout.state)])
     tensors = {
         placed.piece.name: {"dtype": placed.piece.dtype, "shape": list(placed.piece.global_shape)}
         for layout in layouts
         for placed in layout.placed
+        if _belongs(placed.piece.name, only)
     }
     return {
         **_facts(manifest),
@@ -53,26 +54,29 @@ def show_checkpoint(target: str) -> Facts:
             for reader, layout in zip(readers, layouts, strict=True)
         ],
         "tensors": dict(sorted(tensors.items())),
-        "state": {key: value for layout in layouts for key, value in layout.state.items()},
+        "state": {key: value for layout in layouts for key, value in layout.state.items() if _belongs(key, only)},
     }
 
 
-def digest_checkpoint(target: str, on_fallback: Callable[[str], object]) -> str:
+def digest_checkpoint(target: str, on_fallback: Complain, only: str = "") -> str:
     """The digest of the newest checkpoint of which every byte is proven, or of exactly the step that is asked for.
 
-    `on_fallback` is told of each newer checkpoint that was passed over. Raises Damaged for a step that was asked for.
+    `only`: of one part of the state, `model` or `optimizer`. `on_fallback` is told of each newer checkpoint that was
+    passed over. Raises Damaged for a step that was asked for, and NotFound when there is none.
     """
     url, step = split_target(target)
     backend = open_backend(url)
-    if step is not None:
-        return digest(backend, _catalog(backend).find(step).manifest)
-    for checkpoint in _catalog(backend).committed():
+    for manifest in choices(backend, step):
         try:
-            return digest(backend, checkpoint.manifest)
+            if only:
+                whole = Whole(backend, manifest)
+                _refuse_unknown(only, manifest, [*whole.tensors, *whole.state])
+            return digest(backend, manifest, only=only)
         except Damaged as error:
-            on_fallback(f"step {checkpoint.step} is passed over: {error}")
-    message = f"there is no valid checkpoint at {url}"
-    raise NotFound(message)
+            if step is not None:
+                raise
+            on_fallback(f"step {manifest.step} is passed over: {error}")
+    raise AssertionError  # They end with an error of their own.
 
 
 def verify_checkpoints(target: str, on_bytes: Callable[[int], object] = lambda _: None) -> Iterator[Facts]:
@@ -84,7 +88,7 @@ def verify_checkpoints(target: str, on_bytes: Callable[[int], object] = lambda _
     url, step = split_target(target)
     backend = open_backend(url)
     found = False
-    for listed in _catalog(backend).listing():
+    for listed in catalog(backend).listing():
         if listed.standing is Standing.UNFINISHED or step not in {None, listed.id.step}:
             continue
         found = True
@@ -101,7 +105,7 @@ def stored_bytes(target: str) -> int:
     url, step = split_target(target)
     return sum(
         listed.manifest.size
-        for listed in _catalog(open_backend(url)).listing()
+        for listed in catalog(open_backend(url)).listing()
         if listed.manifest is not None and step in {None, listed.id.step}
     )
 
@@ -112,17 +116,22 @@ def _damage(backend: Backend, listed: Listed, on_bytes: Callable[[int], object])
     return verify(backend, listed.manifest, on_bytes)
 
 
+def _refuse_unknown(only: str, manifest: Manifest, names: Iterable[str]) -> None:
+    """A part that is misspelt would be one with nothing in it."""
+    parts = sorted({name.partition("/")[0] for name in names})
+    if only and only not in parts:
+        message = f"step {manifest.step} has no part {only!r}; its parts are {', '.join(parts)}"
+        raise UsageError(message)
+
+
+def _belongs(name: str, only: str) -> bool:
+    return not only or name == only or name.startswith(f"{only}/")
+
+
 def _open(target: str) -> tuple[Backend, Checkpoint]:
     url, step = split_target(target)
     backend = open_backend(url)
-    return backend, _catalog(backend).find(step)
-
-
-def _catalog(backend: Backend) -> Catalog:
-    if not backend.list(""):
-        message = f"there is no run at {backend.url}"
-        raise NotFound(message)
-    return Catalog(backend)
+    return backend, catalog(backend).find(step)
 
 
 def _listed(listed: Listed) -> Facts:

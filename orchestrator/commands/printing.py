@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from .sizes import size_text
+
 Facts = dict[str, Any]
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_MOST_FLAWS = 20
+"""Of one checkpoint: a shard that is gone is not told of block by block."""
+_LONGEST_VALUE = 100
 
 
 def complain(line: str) -> None:
@@ -23,7 +26,7 @@ def complain(line: str) -> None:
 
 def print_listing(listing: list[Facts], *, as_json: bool) -> None:
     if as_json:
-        _print_json(listing)
+        print_json(listing)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name, justify in (
@@ -38,7 +41,7 @@ def print_listing(listing: list[Facts], *, as_json: bool) -> None:
     table.add_column("valid?", overflow="fold")
     for facts in listing:
         table.add_row(*_row(facts))
-    _console().print(table)
+    console().print(table)
 
 
 def _row(facts: Facts) -> tuple[str, ...]:
@@ -58,9 +61,9 @@ def _row(facts: Facts) -> tuple[str, ...]:
 
 def print_checkpoint(facts: Facts, *, as_json: bool) -> None:
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
-    console = _console()
+    screen = console()
     for key in (
         "step",
         "epoch",
@@ -73,63 +76,91 @@ def print_checkpoint(facts: Facts, *, as_json: bool) -> None:
         "attempt",
         "name",
     ):
-        console.print(f"{key:<12} {facts[key]}", soft_wrap=True)
-    console.print(f"{'size':<12} {size_text(facts['bytes'])}")
-    shards = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("shard", "size", "tensors"):
-        shards.add_column(name, overflow="fold")
-    for shard in facts["shards"]:
-        shards.add_row(shard["file"], size_text(shard["bytes"]), str(shard["tensors"]))
-    tensors = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("tensor", "dtype", "shape"):
-        tensors.add_column(name, overflow="fold")
-    for name, tensor in facts["tensors"].items():
-        tensors.add_row(name, tensor["dtype"], " x ".join(map(str, tensor["shape"])) or "scalar")
-    for table in (shards, tensors):
-        console.print()
-        console.print(table)
+        screen.print(f"{key:<12} {facts[key]}", soft_wrap=True)
+    screen.print(f"{'size':<12} {size_text(facts['bytes'])}")
+    shards = ((each["file"], size_text(each["bytes"]), str(each["tensors"])) for each in facts["shards"])
+    tensors = ((name, each["dtype"], _shape(each["shape"])) for name, each in facts["tensors"].items())
+    state = ((name, shortened(value, _LONGEST_VALUE)) for name, value in sorted(facts["state"].items()))
+    for heads, rows in (
+        (("shard", "size", "tensors"), shards),
+        (("tensor", "dtype", "shape"), tensors),
+        (("state", "value"), state),
+    ):
+        screen.print()
+        screen.print(_table(heads, rows))
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _shape(shape: list[int]) -> str:
+    return " x ".join(map(str, shape)) or "scalar"
+
+
+def shortened(value: Any, longest: int) -> str:
+    """A JSON value in one line."""
+    text = json.dumps(value)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def print_digest(digest: str, *, as_json: bool) -> None:
     if as_json:
-        _print_json({"digest": digest})
+        print_json({"digest": digest})
     else:
         sys.stdout.write(f"{digest}\n")
 
 
 def print_verdicts(results: list[Facts], *, as_json: bool) -> None:
     if as_json:
-        _print_json(results)
+        print_json(results)
         return
     for result in results:
         if result["valid"]:
             sys.stdout.write(f"step {result['step']}: every byte is proven\n")
-        for damage in result["damage"]:
+        for damage in result["damage"][:_MOST_FLAWS]:
             sys.stdout.write(f"step {result['step']}: DAMAGED {damage['file']}: {damage['reason']}\n")
+        if len(result["damage"]) > _MOST_FLAWS:
+            sys.stdout.write(f"step {result['step']}: and {len(result['damage']) - _MOST_FLAWS} more; --json has all\n")
 
 
-@contextmanager
-def byte_bar(total: Callable[[], int], *, quiet: bool) -> Iterator[Callable[[int], object]]:
-    """A bar with rate and time left on a terminal; nothing elsewhere."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda _: None
+def print_copies(results: list[Facts], place: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(results)
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    for result in results:
+        if result["outcome"] == "copied":
+            sys.stdout.write(f"step {result['step']}: {size_text(result['bytes'])} copied to {place}\n")
+        elif result["outcome"] == "there already":
+            sys.stdout.write(f"step {result['step']}: is at {place} already\n")
 
-    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("verify", total=total())
-        yield lambda count: progress.advance(task, count)
 
-
-def size_text(count: float) -> str:
-    """Bytes in binary units."""
-    unit = 0
-    while count >= 1024 and unit < len(_UNITS) - 1:
-        count /= 1024
-        unit += 1
-    return f"{count:.0f} B" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
+def print_reclaimed(facts: Facts, *, as_json: bool) -> None:
+    if as_json:
+        print_json(facts)
+        return
+    items, uploads = facts["items"], facts["unfinished_uploads"]
+    if items:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        table.add_column("step", justify="right")
+        table.add_column("size", justify="right")
+        table.add_column("why", overflow="fold")
+        for item in items:
+            table.add_row(str(item["step"]), size_text(item["bytes"]), item["reason"])
+        console().print(table)
+    if uploads:
+        sys.stdout.write(f"{uploads} uploads that nobody will end\n")
+    if not items and not uploads:
+        sys.stdout.write("there is nothing to delete\n")
+    elif facts["deleted"]:
+        sys.stdout.write(f"freed {size_text(facts['bytes'])}\n")
+    else:
+        sys.stdout.write(f"nothing was deleted; --yes would free {size_text(facts['bytes'])}\n")
 
 
 def _number(value: float | str | None) -> str:
@@ -145,10 +176,11 @@ def _age(saved_at: str) -> str:
     return f"{seconds:.0f} s"
 
 
-def _console() -> Console:
-    """Full width when piped, so that no value is cut."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+def console() -> Console:
+    """Full width when piped, so that no value is cut; names stay as they are, whatever is in them."""
+    width = None if sys.stdout.isatty() else 200
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")

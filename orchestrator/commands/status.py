@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,19 +10,17 @@ from ...storage import generations
 from ...storage.backends.base import Backend
 from ...storage.backends.open import open_backend
 from ...storage.catalog import Catalog
-from ...storage.errors import Damaged, NotFound
-from ...storage.layout import JOURNAL
+from ...storage.choosing import catalog
+from ...storage.errors import NotFound
+from ..accounting.documents import read_lives
 from ..accounting.ledger import LAUNCHER_LOST, Account, account, chain
-from ..accounting.lives import Life, Line, lives, parse
+from ..accounting.lives import Life
 
 Facts = dict[str, Any]
 
 SILENT_AFTER_S: Final = 30.0
 """A living launcher shows how things are every ten seconds."""
 _SILENT_WITHOUT_NOW_S: Final = 900.0
-_READERS: Final = 8
-_BESIDE_THE_LOGS: Final = "journal.jsonl"
-_NAME: Final = re.compile(r"(?P<incarnation>[0-9a-z]+)-.+\.jsonl")
 _STATES: Final = {
     ExitCode.FINISHED: "finished",
     ExitCode.PREEMPTED: "preempted",
@@ -41,11 +36,19 @@ def status(url: str, now: float) -> Facts:
     Raises:
         NotFound: there is no run at this URL, or no launcher has written a journal there.
     """
-    backend = open_backend(url)
-    found = lives(_documents(backend))
-    if not any(life.last_at for life in found):
+    return status_at(open_backend(url), now)
+
+
+def status_at(backend: Backend, now: float) -> Facts:
+    """The same of storage that is open already."""
+    found = read_lives(backend)
+    if not found:
         raise NotFound(_nothing(backend))
-    found = [life for life in found if life.last_at]
+    return describe(backend, found, now)
+
+
+def describe(backend: Backend, found: list[Life], now: float) -> Facts:
+    """The same, where the lives are known; there is one at least."""
     spans = chain(found)
     newest = spans[-1].life if spans else found[-1]
     counted = list({id(span.life): span.life for span in spans}.values()) or [newest]
@@ -68,39 +71,11 @@ def is_over(facts: Facts) -> bool:
     return facts["state"] not in {"running", "silent"}
 
 
-def _documents(backend: Backend) -> Iterable[tuple[str, list[Line]]]:
-    """The lines of each file of the journal with the incarnation that wrote it."""
-    keys = [entry.key for entry in backend.list(JOURNAL) if _NAME.fullmatch(entry.key.removeprefix(JOURNAL))]
-    if not keys:
-        return _beside_the_logs(backend)
-    with ThreadPoolExecutor(_READERS) as readers:
-        documents = list(readers.map(lambda key: _read(backend, key), keys))
-    return [
-        (key.removeprefix(JOURNAL).partition("-")[0], parse(document))
-        for key, document in zip(keys, documents, strict=True)
-    ]
-
-
-def _beside_the_logs(backend: Backend) -> list[tuple[str, list[Line]]]:
-    """A script's run has its journal in `--log-dir`: one file for all its lives."""
-    by_incarnation: dict[str, list[Line]] = {}
-    for line in parse(_read(backend, _BESIDE_THE_LOGS)):
-        # Where a host stands in the world was told with its leader's name in place of its own, once.
-        if line["event"] != "joined" or "leader" in line:
-            by_incarnation.setdefault(str(line.get("incarnation", "")), []).append(line)
-    return list(by_incarnation.items())
-
-
-def _read(backend: Backend, key: str) -> bytes:
-    try:
-        return backend.read(key)
-    except (NotFound, Damaged):  # Gone meanwhile, or a folder in its place.
-        return b""
-
-
 def _nothing(backend: Backend) -> str:
-    if not backend.list(""):
-        return f"there is no run at {backend.url}"
+    try:
+        catalog(backend)
+    except NotFound as error:
+        return str(error)
     return (
         f"no launcher has written a journal at {backend.url}: a script's run has its own in the folder that "
         "--log-dir names, which this command reads as well"

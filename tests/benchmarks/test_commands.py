@@ -81,3 +81,24 @@ def test_a_peer_that_is_none_is_named_with_those_that_are(tmp_path: Path) -> Non
     done = run("-m", "benchmarks.checkpoint", "--peers", "dcp", "--storage", tmp_path, code=2)
     assert "--peers: no such peer: dcp. There are torch_save, dcp_save," in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_exporting_counts_the_peak_of_each_format(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    done = run(
+        "-m",
+        "benchmarks.exporting",
+        "--bytes",
+        "8MiB",
+        "--formats",
+        "safetensors",
+        "--storage",
+        tmp_path,
+        "--json",
+        out,
+    )
+    row = read(out)["formats"]["safetensors"]
+    assert row["written_bytes"] >= 2 << 20
+    assert 0 < row["peak_bytes"] < 256 << 20, "torch was loaded"
+    assert "safetensors" in done.stdout
+    assert list(tmp_path.iterdir()) == [out], "what was saved is left behind"

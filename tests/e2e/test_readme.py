@@ -19,7 +19,7 @@ README = Path(__file__).parents[2] / "README.md"
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
     """The script of the README, in an empty folder."""
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (block,) = re.findall(r"```python whole\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     path = tmp_path / "train.py"
     path.write_text(block, encoding="utf-8")
     return path
