@@ -11,10 +11,11 @@ from torch.distributed.checkpoint.staging import AsyncStager, DefaultStager, Sta
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
-from ...dcp import Reader, Writer
-from ...storage.backends.open import open_backend
-from ...storage.catalog import Catalog
-from ...storage.sweep import delete_attempt
+from relight.dcp import Reader, Writer
+from relight.storage.backends.open import open_backend
+from relight.storage.catalog import Catalog
+from relight.storage.sweep import delete_attempt
+
 from ..states import Live
 from .contender import Contender, Place
 
