@@ -158,7 +158,8 @@ class Chronicle:
     def _tell_points(self, *, wait: bool = False) -> None:
         for reading in self._readings.take(wait=wait):
             if reading.purpose & _JOURNAL:
-                self._events.tell("point", at=round(reading.at, 3), step=reading.step, loss=spelt(reading.value))
+                # Not rounded: it would come before what was told in the same millisecond.
+                self._events.tell("point", at=reading.at, step=reading.step, loss=spelt(reading.value))
             if reading.purpose & _LOGGERS:
                 self._loggers.log(reading.step, self._scalars(reading))
 

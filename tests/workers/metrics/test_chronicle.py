@@ -218,6 +218,7 @@ def test_readings_come_in_the_order_in_which_they_were_put(losses: list[float]) 
     assert [reading.step for reading in found] == list(range(len(losses)))
 
 
+@pytest.mark.soak  # With the long ones, which run where there is time, and a GPU perhaps.
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_a_loss_is_read_without_waiting_for_it() -> None:
     readings = Readings()
