@@ -1,6 +1,7 @@
 """What the workers of an attempt tell, into the journal while they run: nothing of it may wait for their end.
 
-Points of the loss come one a second at most; they are gathered, and become one line of the journal every ten seconds.
+Points of the loss come five a second at first, and fewer later; they are gathered, and become one line of the journal
+every ten seconds.
 """
 
 from __future__ import annotations

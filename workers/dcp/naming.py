@@ -22,7 +22,6 @@ LOOSE: Final = f"{NOTES}:"
 
 _RESERVED: Final = {PROGRESS, NOTES, IMPORTED}
 _DIGITS_AT_THE_END: Final = re.compile(r"([0-9]+)/*$")
-_AT_STEP: Final = re.compile(r"(?P<url>.+)@(?P<step>[0-9]{1,12})")
 _MAX_STEP: Final = 10**12 - 1
 
 
@@ -82,7 +81,9 @@ def step_of(checkpoint_id: object) -> int:
     return int(found[1])
 
 
-def split_target(target: str) -> tuple[str, int | None]:
-    """`URL` or `URL@STEP`."""
-    found = _AT_STEP.fullmatch(target)
-    return (found["url"], int(found["step"])) if found else (target, None)
+def names_a_step(checkpoint_id: object) -> bool:
+    try:
+        step_of(checkpoint_id)
+    except ValueError:
+        return False
+    return True

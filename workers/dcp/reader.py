@@ -12,10 +12,11 @@ from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from ...storage.errors import Damaged, StorageError
+from ...storage.target import split_target
 from .choosing import Seen, agreed, open_attempt, open_newest, open_step
 from .fetching import Fetched
 from .lineage import backend_of
-from .naming import split_target, step_of
+from .naming import names_a_step, step_of
 from .opened import Opened
 from .wanted import deliver, requests
 
@@ -46,11 +47,7 @@ class Reader(StorageReader):
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
-        try:
-            step_of(checkpoint_id)
-        except ValueError:
-            return False
-        return True
+        return names_a_step(checkpoint_id)
 
     def read_metadata(self, *args: Any) -> Metadata:  # noqa: ARG002
         """What there is to load. An error is raised by whoever looks into it: DCP would say that there is nothing."""

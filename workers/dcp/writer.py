@@ -15,10 +15,11 @@ from torch.futures import Future
 from ...storage.commit import write_shard
 from ...storage.errors import SaveFailed
 from ...storage.receipts import Receipt
+from ...storage.target import split_target
 from ..origin import origin
 from .lineage import Lineage, backend_of, job, lineage_of, rules_of
 from .memory import MEMORY
-from .naming import split_target, step_of
+from .naming import names_a_step, step_of
 from .planning import Outline, gathered, loose, outline, refuse_gaps, state_of
 from .staging import Place, fill, is_tensor, share
 
@@ -65,11 +66,7 @@ class Writer(StorageWriter):
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
-        try:
-            step_of(checkpoint_id)
-        except ValueError:
-            return False
-        return True
+        return names_a_step(checkpoint_id)
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002, FBT001
         if not kwargs.get("use_collectives", True):

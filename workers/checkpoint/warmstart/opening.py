@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from ....storage.backends.open import open_backend
 from ....storage.boxes import Box
 from ....storage.catalog import Catalog
 from ....storage.manifest import Manifest
+from ....storage.target import split_target
 from ...errors import BadWeights
 from ..collective import Circle
 from .agreeing import agreed
@@ -27,7 +27,6 @@ from .safetensors_source import SafetensorsSource
 from .tensors import Described, Source
 from .torch_source import TorchSource
 
-_AT_STEP: Final = re.compile(r"(?P<url>.+)@(?P<step>[0-9]+)")
 _TORCH: Final = (".pt", ".pth", ".bin", ".ckpt")
 _INDEX: Final = ".index.json"
 _SUFFIXES: Final = (".safetensors", _INDEX, *_TORCH)
@@ -74,11 +73,10 @@ def _look_at(source: str) -> dict[str, str]:
         return {"file": place}
     if not is_remote and (file := next((it for name in _IN_FOLDERS if (it := Path(place) / name).is_file()), None)):
         return {"file": str(file)}
-    at_step = _AT_STEP.fullmatch(source)
-    url = at_step["url"] if at_step else source
+    url, step = split_target(source)
     if not is_remote and Path(_local(url)).is_file():
         raise BadWeights(f"init_from: {source} is a file, of a kind that its name does not say: {', '.join(_SUFFIXES)}")
-    checkpoint = Catalog(open_backend(url)).find(int(at_step["step"]) if at_step else None)
+    checkpoint = Catalog(open_backend(url)).find(step)
     return {"run": url, "manifest": checkpoint.manifest.model_dump_json()}
 
 
